@@ -1,0 +1,35 @@
+"""Whether changes are being recorded here."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from django.conf import settings as django_settings
+
+logger = logging.getLogger("koherent")
+
+_suspended: ContextVar[bool] = ContextVar("koherent_suspended", default=False)
+
+
+def is_recording() -> bool:
+    """False inside ``suspended()`` and ``pause()``, and where django-simple-history is switched off."""
+    return not _suspended.get() and bool(getattr(django_settings, "SIMPLE_HISTORY_ENABLED", True))
+
+
+@contextmanager
+def suspended() -> Iterator[None]:
+    """Nothing is recorded inside; for code that records by itself."""
+    token = _suspended.set(True)
+    try:
+        yield
+    finally:
+        _suspended.reset(token)
+
+
+@contextmanager
+def pause() -> Iterator[None]:
+    """Nothing is recorded inside, for imports and fixtures. Logged, because the trail then has a gap."""
+    logger.warning("koherent.pause(): changes are not being recorded")
+    with suspended():
+        yield

@@ -1,0 +1,166 @@
+"""What is tracked: look-ups by label, model and history model."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from django.apps import apps
+from django.db import models
+
+from koherent.models import FieldSet
+
+if TYPE_CHECKING:
+    from koherent.fields import HistoryField
+
+AnyField: TypeAlias = "models.Field[Any, Any]"
+
+
+@dataclass(frozen=True, eq=False)
+class M2MTracked:
+    """A tracked many-to-many field: where its links live now (``through``) and in history (``history_model``)."""
+
+    field: Any
+    history_model: type[models.Model]
+
+    @property
+    def name(self) -> str:
+        """The field's name."""
+        return str(self.field.name)
+
+    @property
+    def through(self) -> type[models.Model]:
+        """The model of the live links."""
+        through: type[models.Model] = self.field.remote_field.through
+        return through
+
+    @cached_property
+    def source_attname(self) -> str:
+        """Attribute of a link that holds the owner's key."""
+        return str(self.through._meta.get_field(self.field.m2m_field_name()).attname)
+
+    @cached_property
+    def target_attname(self) -> str:
+        """Attribute of a link that holds the other side's key."""
+        return str(self.through._meta.get_field(self.field.m2m_reverse_field_name()).attname)
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedModel:
+    """A model with a ``HistoryField``, and all that readers and writers of its history need."""
+
+    model: type[models.Model]
+    history_model: type[models.Model]
+    field: "HistoryField"
+
+    @cached_property
+    def label(self) -> str:
+        """Django's label in lower case, ``app.model``."""
+        return self.model._meta.label_lower
+
+    @cached_property
+    def type_name(self) -> str:
+        """The name that the GraphQL types start with."""
+        return self.field.type_name or str(self.model._meta.object_name)
+
+    @cached_property
+    def fields(self) -> tuple[AnyField, ...]:
+        """The tracked concrete fields of the model, in its order."""
+        excluded = set(self.field.excluded_fields)
+        return tuple(f for f in self.model._meta.concrete_fields if f.name not in excluded)
+
+    @cached_property
+    def m2m(self) -> tuple[M2MTracked, ...]:
+        """The tracked many-to-many fields."""
+        return tuple(M2MTracked(f, self.field.m2m_models[f]) for f in self.history_model._history_m2m_fields)  # type: ignore[attr-defined]
+
+    @property
+    def pk_attname(self) -> str:
+        """The attribute of the object's key, on the model and on history rows."""
+        return str(self.model._meta.pk.attname)
+
+    @property
+    def redacted_fields(self) -> frozenset[str]:
+        """Fields that are stored, and shown only to whom the policy names."""
+        return frozenset(self.field.redacted_fields)
+
+    def object_label(self, row: models.Model) -> str:
+        """What people call the object, from the row's own columns."""
+        label = self.field.label
+        if callable(label):
+            return str(label(row))
+        if label is not None:
+            return str(getattr(row, label))
+        return self.plain_label(row)
+
+    def plain_label(self, row: models.Model) -> str:
+        """Verbose name and key: a label that shows no value."""
+        return f"{self.model._meta.verbose_name} {getattr(row, self.pk_attname)}"
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of all tracked fields, many-to-many included."""
+        return frozenset(f.name for f in self.fields) | {m.name for m in self.m2m}
+
+    @cached_property
+    def field_set(self) -> int:
+        """The digest of ``names``, a signed 64-bit number."""
+        text = self.label + ":" + ",".join(sorted(self.names))
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+
+    def field_names(self, row: Any) -> frozenset[str]:
+        """The fields that the model had when ``row`` was written, as far as it still has them."""
+        if row.field_set is None or row.field_set == self.field_set:
+            return self.names
+        known = _known_field_sets().get(row.field_set)
+        return self.names if known is None else self.names & known
+
+
+_tracked: dict[type[models.Model], TrackedModel] = {}
+
+
+def add(model: type[models.Model], history_model: type[models.Model], field: "HistoryField") -> TrackedModel:
+    """Remember a tracked model; called by its ``HistoryField``."""
+    tracked = TrackedModel(model, history_model, field)
+    _tracked[model] = tracked
+    return tracked
+
+
+def tracked_models() -> tuple[TrackedModel, ...]:
+    """All tracked models, by label."""
+    apps.check_models_ready()
+    return tuple(sorted(_tracked.values(), key=lambda tracked: tracked.label))
+
+
+def by_label(label: str) -> TrackedModel | None:
+    """The tracked model of a Django label, in any case."""
+    wanted = label.lower()
+    return next((tracked for tracked in _tracked.values() if tracked.label == wanted), None)
+
+
+def for_model(model: type[models.Model]) -> TrackedModel | None:
+    """The tracked model behind a model; a proxy shares its concrete model's history."""
+    found = _tracked.get(model)
+    if found is None and model._meta.proxy and model._meta.concrete_model is not None:
+        return _tracked.get(model._meta.concrete_model)
+    return found
+
+
+def for_history_model(history_model: type[models.Model]) -> TrackedModel | None:
+    """The tracked model whose history rows are of this class."""
+    return next((tracked for tracked in _tracked.values() if tracked.history_model is history_model), None)
+
+
+@lru_cache(maxsize=1)
+def _known_field_sets() -> Mapping[int, frozenset[str]]:
+    return {row.digest: frozenset(row.names) for row in FieldSet.objects.all()}
+
+
+def store_field_sets(using: str) -> None:
+    """Write down today's field sets; runs after every ``migrate``, which is when a model's fields change."""
+    for tracked in tracked_models():
+        FieldSet.objects.using(using).get_or_create(
+            digest=tracked.field_set, defaults={"model": tracked.label, "names": sorted(tracked.names)}
+        )
+    _known_field_sets.cache_clear()
