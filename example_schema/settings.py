@@ -14,7 +14,6 @@ DEBUG = os.environ.get("EXAMPLE_DEBUG") == "1"
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "testserver"]
 
 INSTALLED_APPS = [
-    "daphne",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -50,7 +49,7 @@ TEMPLATES = [
     }
 ]
 if os.environ.get("EXAMPLE_DB", "sqlite") == "postgres":
-    DATABASES = {
+    DATABASES: dict[str, dict[str, object]] = {
         "default": {
             "ENGINE": "django.db.backends.postgresql",
             "NAME": os.environ.get("PGDATABASE", "postgres"),
@@ -61,10 +60,13 @@ if os.environ.get("EXAMPLE_DB", "sqlite") == "postgres":
         }
     }
 else:
+    SQLITE = os.environ.get("EXAMPLE_SQLITE", str(BASE_DIR / "example.sqlite3"))
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
-            "NAME": os.environ.get("EXAMPLE_SQLITE", str(BASE_DIR / "example.sqlite3")),
+            "NAME": SQLITE,
+            # A file, because threads that share an in-memory database do not wait for each other's locks.
+            "TEST": {"NAME": f"{SQLITE}.test"},
             "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
         }
     }

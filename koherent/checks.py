@@ -20,7 +20,9 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
     for key in getattr(django_settings, "KOHERENT", {}):
         if key not in KEYS:
             near = get_close_matches(str(key), KEYS, n=1, cutoff=0.0)
-            messages.append(Error(f"KOHERENT[{key!r}] is not a setting.", hint=f"Did you mean {near[0]!r}?", id="koherent.E001"))
+            messages.append(
+                Error(f"KOHERENT[{key!r}] is not a setting.", hint=f"Did you mean {near[0]!r}?", id="koherent.E001")
+            )
     return messages
 
 
@@ -31,7 +33,9 @@ def check_fields(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Chec
     names: dict[str, str] = {}
     for tracked in registry.tracked_models():
         if tracked.field.cascade_delete_history:
-            messages.append(Error("cascade_delete_history would delete the trail.", obj=tracked.model, id="koherent.E002"))
+            messages.append(
+                Error("cascade_delete_history would delete the trail.", obj=tracked.model, id="koherent.E002")
+            )
         if not isinstance(tracked.history_model._meta.pk, models.AutoField):
             messages.append(
                 Error(
@@ -51,5 +55,11 @@ def check_fields(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Chec
             )
         unknown = tracked.redacted_fields - tracked.names
         if unknown:
-            messages.append(Error(f"redacted_fields names {sorted(unknown)}, which are not tracked.", obj=tracked.model, id="koherent.E005"))
+            messages.append(
+                Error(
+                    f"redacted_fields names {sorted(unknown)}, which are not tracked.",
+                    obj=tracked.model,
+                    id="koherent.E005",
+                )
+            )
     return messages

@@ -37,7 +37,8 @@ class Actor:
 class AuditContext:
     """What is in force for changes made now.
 
-    ``metadata`` is JSON-ready, except that ``trackers`` still to be asked are added at the first change.
+    ``metadata`` is JSON-ready; what the configured trackers say joins it at the first change (``row_metadata``).
+    ``explicit`` names what an ``audit()`` gave: it wins over what a request or an operation inside claims.
     """
 
     user: Any = None
@@ -47,6 +48,7 @@ class AuditContext:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     origin: str = "change"
     request: RequestInfo | None = None
+    explicit: frozenset[str] = frozenset()
 
     @functools.cached_property
     def actor(self) -> Actor | None:
@@ -120,7 +122,12 @@ class audit:
 
     def _inner(self) -> AuditContext:
         outer = _current.get()
-        return replace(outer, **self._changes, metadata={**outer.metadata, **self._metadata})
+        return replace(
+            outer,
+            **self._changes,
+            metadata={**outer.metadata, **self._metadata},
+            explicit=outer.explicit | self._changes.keys(),
+        )
 
     def __enter__(self) -> AuditContext:
         inner = self._inner()
@@ -203,8 +210,16 @@ class _RequestAudit:
         self.context = context
 
     def __enter__(self) -> AuditContext:
-        self._token = _current.set(self.context)
-        return self.context
+        outer = _current.get()
+        kept: dict[str, Any] = {name: getattr(outer, name) for name in outer.explicit}
+        inner = replace(
+            self.context,
+            **kept,
+            metadata=outer.metadata if outer.request is None else {},
+            explicit=outer.explicit,
+        )
+        self._token = _current.set(inner)
+        return inner
 
     def __exit__(self, *_: object) -> None:
         _reset(self._token)

@@ -6,7 +6,7 @@ from typing import ClassVar
 class KoherentError(Exception):
     """Base of all koherent errors.
 
-    ``code`` is the stable name that GraphQL clients see in ``extensions.code``; ``fields`` are further JSON-ready values.
+    ``code`` is the stable name that clients see in ``extensions.code``; ``fields`` are further JSON-ready values.
     """
 
     code: ClassVar[str] = "KOHERENT"

@@ -16,9 +16,9 @@ __all__ = ["GenericRelation", "HistoricForeignKey", "HistoricOneToOneField", "Hi
 class HistoryField(HistoricalRecords):  # type: ignore[misc]  # django-simple-history ships no types
     """Records every change of the model it stands on, in a table of django-simple-history's shape.
 
-    Takes the arguments of ``HistoricalRecords`` and, besides: ``redacted_fields`` (names; stored, shown only to whom the
-    policy names), ``label`` (field name or callable on the history row, for ``objectLabel``), ``type_name`` (GraphQL
-    name, where two models share one).
+    Takes the arguments of ``HistoricalRecords`` and three of its own: ``redacted_fields`` (names of fields that are
+    stored, and shown only to whom the policy names), ``label`` (field name, or callable on the history row, for
+    ``objectLabel``) and ``type_name`` (GraphQL name, where two models share one).
     """
 
     def __init__(

@@ -6,7 +6,7 @@ out, so that own, inherited, related and base managers are all covered, and no c
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache, wraps
+from functools import cache, wraps
 from typing import Any
 
 from django.db import models, router, transaction
@@ -19,7 +19,7 @@ BATCH = 10_000
 
 
 class AuditedQuerySetMixin:
-    """Records what ``update``, ``bulk_create`` and ``delete`` do; everything else of Django ends in these or in ``save``."""
+    """Records what ``update``, ``bulk_create`` and ``delete`` do; all else of Django ends in these or in ``save``."""
 
     model: type[models.Model]
     db: str
@@ -106,7 +106,8 @@ class AuditedManagerMixin:
         """The original manager's queryset, audited."""
         parent: Any = super()
         queryset = parent.get_queryset()
-        queryset.__class__ = audited_queryset(type(queryset))
+        queryset_class: Any = type(queryset)
+        queryset.__class__ = audited_queryset(queryset_class)
         return queryset
 
     def deconstruct(self) -> Any:
@@ -116,15 +117,17 @@ class AuditedManagerMixin:
         return plain.deconstruct()
 
 
-@lru_cache(maxsize=None)
+@cache
 def audited_queryset(queryset_class: type[Any]) -> type[Any]:
     """The audited subclass of a queryset class."""
     if issubclass(queryset_class, AuditedQuerySetMixin):
         return queryset_class
-    return type(queryset_class.__name__, (AuditedQuerySetMixin, queryset_class), {"__module__": queryset_class.__module__})
+    return type(
+        queryset_class.__name__, (AuditedQuerySetMixin, queryset_class), {"__module__": queryset_class.__module__}
+    )
 
 
-@lru_cache(maxsize=None)
+@cache
 def audited_manager(manager_class: type[Any]) -> type[Any]:
     """The audited subclass of a manager class."""
     if issubclass(manager_class, AuditedManagerMixin):
@@ -138,7 +141,8 @@ def audited_manager(manager_class: type[Any]) -> type[Any]:
 
 def _audited(manager: Any) -> Any:
     audited = copy.copy(manager)
-    audited.__class__ = audited_manager(type(manager))
+    manager_class: Any = type(manager)
+    audited.__class__ = audited_manager(manager_class)
     return audited
 
 

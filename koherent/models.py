@@ -20,17 +20,17 @@ class TransactionPosition(models.Func):
     output_field = models.BigIntegerField()
     allowed_default = True
 
-    def as_sql(
-        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **kwargs: Any
-    ) -> tuple[str, list[Any]]:
+    def as_sql(  # type: ignore[override]  # the stubs name parameters that Django passes by keyword to templates only
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **kwargs: Any
+    ) -> tuple[str, tuple[str | int, ...]]:
         """SQLite."""
-        return "1", []
+        return "1", ()
 
     def as_postgresql(
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **kwargs: Any
-    ) -> tuple[str, list[Any]]:
+    ) -> tuple[str, tuple[str | int, ...]]:
         """PostgreSQL 13 and newer."""
-        return "((pg_current_xact_id())::text)::bigint", []
+        return "((pg_current_xact_id())::text)::bigint", ()
 
 
 class Origin(models.TextChoices):

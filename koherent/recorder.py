@@ -48,7 +48,7 @@ def record(
 
 
 def record_new(tracked: TrackedModel, using: str, pks: Sequence[Any], newest: Any) -> list[int]:
-    """Write a ``"+"`` entry for those of ``pks``, and of the rows above the key ``newest``, that have no live history."""
+    """Write a ``"+"`` entry for those of ``pks``, and of the rows above ``newest``, that have no live history."""
     return _Statement(tracked, using, list(pks), "+", None, False, only_new=True, newest=newest).run()
 
 
@@ -132,7 +132,6 @@ class _Statement:
         self.tracked, self.using, self.action, self.instance = tracked, using, action, instance
         self.links, self.only_new, self.newest = links, only_new, newest
         self.connection: BaseDatabaseWrapper = connections[using]
-        self.quote = self.connection.ops.quote_name
         going = _going.get()
         if action == "~" and going:
             pks = [pk for pk in pks if (tracked, pk) not in going]
@@ -160,6 +159,9 @@ class _Statement:
             keys = [(self.tracked.label, id) for id in ids]
             transaction.on_commit(partial(committed, self.using, keys), using=self.using, robust=True)
         return ids
+
+    def quote(self, name: str | None) -> str:
+        return str(self.connection.ops.quote_name(str(name)))
 
     def column(self, model_field: Any) -> str:
         return str(self.tracked.history_model._meta.get_field(model_field.name).column)  # type: ignore[union-attr]
@@ -210,9 +212,7 @@ class _Statement:
             above = f"{live_key} > %s"
             which = f"({which} OR {above})" if which else above
             params.append(self.newest)
-        latest = (
-            f"SELECT MAX(l.history_id) FROM {self.history} l WHERE l.{self.key} = {live_key}"
-        )
+        latest = f"SELECT MAX(l.history_id) FROM {self.history} l WHERE l.{self.key} = {live_key}"
         if self.only_new:
             alive = f"SELECT 1 FROM {self.history} h WHERE h.history_id = ({latest}) AND h.history_type <> '-'"
             return f"{which} AND NOT EXISTS ({alive})", params

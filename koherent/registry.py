@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 AnyField: TypeAlias = "models.Field[Any, Any]"
 
 
+def _attname(model: type[models.Model], name: str) -> str:
+    field: Any = model._meta.get_field(name)
+    return str(field.attname)
+
+
 @dataclass(frozen=True, eq=False)
 class M2MTracked:
     """A tracked many-to-many field: where its links live now (``through``) and in history (``history_model``)."""
@@ -38,12 +43,12 @@ class M2MTracked:
     @cached_property
     def source_attname(self) -> str:
         """Attribute of a link that holds the owner's key."""
-        return str(self.through._meta.get_field(self.field.m2m_field_name()).attname)
+        return _attname(self.through, self.field.m2m_field_name())
 
     @cached_property
     def target_attname(self) -> str:
         """Attribute of a link that holds the other side's key."""
-        return str(self.through._meta.get_field(self.field.m2m_reverse_field_name()).attname)
+        return _attname(self.through, self.field.m2m_reverse_field_name())
 
 
 @dataclass(frozen=True, eq=False)

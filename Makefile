@@ -1,0 +1,82 @@
+# One command per habit. Each sets up the virtual environment that it needs; nothing outside this folder changes.
+PYTHON ?= python3
+VENV ?= .venv-dev
+REQUIREMENTS ?= requirements/dev.txt
+DEMO_VENV ?= .venv-demo
+PYTEST_ARGS ?=
+export DJANGO_SETTINGS_MODULE = example_schema.settings
+
+READY = $(VENV)/.ready
+DEMO_READY = $(DEMO_VENV)/.ready
+RUN = $(VENV)/bin/python
+DEMO_RUN = $(DEMO_VENV)/bin/python
+DEMO_DATA = .cache/demo.sqlite3
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test postgres lint types imports migrations sdl sdl-check locks ci deep clean
+
+help: ## list these commands
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+$(READY): $(REQUIREMENTS)
+	$(PYTHON) -m venv --clear $(VENV)
+	$(RUN) -m pip install -qq --disable-pip-version-check -r $(REQUIREMENTS)
+	$(RUN) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEMO_READY): requirements/demo.txt
+	@echo "Setting up the demo (about a minute, once) ..."
+	@$(PYTHON) -m venv --clear $(DEMO_VENV)
+	@$(DEMO_RUN) -m pip install -qq --disable-pip-version-check -r requirements/demo.txt
+	@touch $@
+
+demo: $(DEMO_READY) ## the product in one minute, on a real server
+	@EXAMPLE_SQLITE=$(DEMO_DATA) $(DEMO_RUN) -m example_schema.demo
+
+serve: $(DEMO_READY) ## keep a server running on the demo's data
+	@EXAMPLE_SQLITE=$(DEMO_DATA) $(DEMO_RUN) -m example_schema.demo --serve
+
+test: $(READY) ## the test suite on SQLite and the in-memory channel layer
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+postgres: $(READY) ## the same suite on a running PostgreSQL (PGHOST, PGUSER, ...) and Redis (EXAMPLE_REDIS)
+	EXAMPLE_DB=postgres EXAMPLE_REDIS=$${EXAMPLE_REDIS:-redis://127.0.0.1:6379/0} $(RUN) -m pytest $(PYTEST_ARGS)
+
+lint: $(READY) ## ruff: rules and format
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: $(READY) ## mypy, strict, over the package, the example and the tests
+	$(RUN) -m mypy
+
+imports: $(READY) ## the architecture's arrows
+	$(VENV)/bin/lint-imports
+
+migrations: $(READY) ## models and migrations agree
+	$(RUN) -m django makemigrations --check --dry-run
+	$(RUN) -m django check --fail-level WARNING
+
+sdl: $(READY) ## write schema.graphql from the example's schema
+	$(RUN) -m django export_schema example_schema.schema:schema --path schema.graphql
+
+sdl-check: $(READY) ## schema.graphql is what the example exports
+	@mkdir -p .cache
+	$(RUN) -m django export_schema example_schema.schema:schema --path .cache/schema.graphql
+	diff -u schema.graphql .cache/schema.graphql
+
+locks: ## pin requirements/*.txt anew (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade \
+		pyproject.toml --extra example --group dev -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade \
+		pyproject.toml --extra example -o requirements/demo.txt
+	uv pip compile -q --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade \
+		pyproject.toml --extra example --group test --constraint requirements/oldest.in -o requirements/oldest.txt
+
+ci: ## what has to be green before a change goes in
+	bash .ci/run
+
+deep: $(READY) ## the long tier: the suite in three random orders
+	for seed in 1 2 3; do $(RUN) -m pytest -p no:cacheprovider --randomly-seed=$$seed $(PYTEST_ARGS) || exit 1; done
+
+clean: ## remove environments, caches and the demo's data
+	rm -rf .venv* .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage dist build *.sqlite3

@@ -1,0 +1,294 @@
+"""What changed between two versions of an object, in values that JSON can carry."""
+
+import base64
+import copy
+import datetime as dt
+import decimal
+import enum
+import json
+import math
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from django.db import DEFAULT_DB_ALIAS, models
+from django.db.models import Exists, OuterRef
+from django.utils.duration import duration_iso_string
+
+from koherent import registry
+from koherent.policy import Scope
+from koherent.registry import AnyField, TrackedModel
+
+#: One version of an object: attribute name -> value, and many-to-many field's name -> sorted list of keys.
+#: Fields that the model did not have at the time are absent.
+Values: TypeAlias = Mapping[str, Any]
+
+#: The key in a row's ``metadata`` that lists the fields whose values were erased from it.
+ERASED = "koherent:erased"
+
+SAFE_INTEGER = 2**53
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldChange:
+    """One field's change; all values are JSON-ready.
+
+    ``label`` is the field's verbose name; ``old_label`` and ``new_label`` say what a foreign key or a choice means.
+    Many-to-many fields have ``added`` and ``removed`` (lists of keys) instead of ``old`` and ``new``. ``redacted``:
+    the values are hidden from the viewer; ``erased``: they were erased from one of the two versions.
+    """
+
+    field: str
+    label: str
+    old: Any = None
+    new: Any = None
+    old_label: str | None = None
+    new_label: str | None = None
+    added: list[Any] | None = None
+    removed: list[Any] | None = None
+    redacted: bool = False
+    erased: bool = False
+
+
+def to_json(field: Any, value: Any) -> Any:
+    """``value`` as JSON carries it without loss.
+
+    Decimals, durations (ISO 8601), integers beyond 2**53 and what JSON has no form for become text; binary is base64.
+    ``field`` is the model field, or None for a value inside another one.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, enum.Enum):
+        return to_json(field, value.value)
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, int):
+        return str(value) if abs(value) > SAFE_INTEGER else int(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(key): to_json(None, inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(None, inner) for inner in value]
+    if isinstance(value, set | frozenset):
+        return sorted((to_json(None, inner) for inner in value), key=str)
+    return _text(field, value)
+
+
+def _text(field: Any, value: Any) -> str:
+    if isinstance(value, decimal.Decimal):
+        return format(value, "f") if value.is_finite() else str(value)
+    if isinstance(value, dt.timedelta):
+        return duration_iso_string(value)
+    if isinstance(value, dt.datetime) and value.tzinfo is not None:
+        return value.astimezone(dt.UTC).isoformat()
+    if isinstance(value, dt.datetime | dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return base64.b64encode(bytes(value)).decode("ascii")
+    # A type of somebody's own field: its field knows best how it is written.
+    prepared = value if field is None else field.get_prep_value(value)
+    return prepared if isinstance(prepared, str) else str(value)
+
+
+def same(old: Any, new: Any) -> bool:
+    """Whether two values of a field are equal; unlike Python, ``True`` is not ``1``, at any depth."""
+    if isinstance(old, bool | Mapping | list) or isinstance(new, bool | Mapping | list):
+        return json.dumps(to_json(None, old), sort_keys=True) == json.dumps(to_json(None, new), sort_keys=True)
+    if isinstance(old, memoryview | bytearray):
+        old = bytes(old)
+    if isinstance(new, memoryview | bytearray):
+        new = bytes(new)
+    return bool(old == new)
+
+
+def erased_fields(row: Any) -> frozenset[str]:
+    """The fields whose values were erased from a history row."""
+    names = row.metadata.get(ERASED, ()) if isinstance(row.metadata, dict) else ()
+    return frozenset(names) if isinstance(names, list) else frozenset()
+
+
+class ForeignKeyLabels:
+    """What people call the objects that foreign keys point to: ``want()`` them all, ``load()`` once, then ``get()``.
+
+    One statement for each model pointed to. Without a ``scope`` everything may be named.
+    """
+
+    def __init__(self, scope: Scope | None) -> None:
+        self._scope = scope
+        self._wanted: dict[tuple[type[models.Model], str], set[Any]] = {}
+        self._labels: dict[tuple[type[models.Model], str, Any], str] = {}
+
+    def want(
+        self, tracked: TrackedModel, old: Values | None, new: Values | None, redacted: Collection[str] = ()
+    ) -> None:
+        """Remember the keys that ``compare()`` of the same arguments will ask for."""
+        for field in tracked.fields:
+            if not field.is_relation or field.name in redacted or not _moved(field.attname, old, new):
+                continue
+            for values in (old, new):
+                key = None if values is None else values.get(field.attname)
+                if key is not None:
+                    self._wanted.setdefault(_target(field), set()).add(key)
+
+    def load(self) -> None:
+        """Fetch what is wanted."""
+        for (model, attname), keys in self._wanted.items():
+            tracked = registry.for_model(model)
+            found = model._base_manager.using(DEFAULT_DB_ALIAS).filter(**{f"{attname}__in": keys})
+            if self._scope is not None and tracked is not None:
+                if tracked not in self._scope.models:
+                    continue
+                if self._scope.hides_rows:
+                    known = self._scope.entries(tracked).filter(**{tracked.pk_attname: OuterRef("pk")})
+                    found = found.filter(Exists(known))
+            for related in found:
+                self._labels[(model, attname, getattr(related, attname))] = self._name(tracked, related)
+        self._wanted.clear()
+
+    def _name(self, tracked: TrackedModel | None, related: models.Model) -> str:
+        # Nobody can tell what a __str__ reads: where the viewer must not see some field, the field's own label serves.
+        if self._scope is not None and tracked is not None and self._scope.redacted(tracked):
+            return object_label(tracked, related, self._scope.redacted(tracked))
+        return str(related)
+
+    def get(self, field: AnyField, key: Any) -> str | None:
+        """The label; None for no key, for what is gone and for what the viewer may not see."""
+        return None if key is None else self._labels.get((*_target(field), key))
+
+
+def object_label(tracked: TrackedModel, row: models.Model, redacted: Collection[str]) -> str:
+    """What people call the object of a row (of history or live), from fields that are not ``redacted``."""
+    label = tracked.field.label
+    if label is None or (isinstance(label, str) and label in redacted):
+        return tracked.plain_label(row)
+    if isinstance(label, str):
+        return tracked.object_label(row) or tracked.plain_label(row)
+    if not redacted:
+        return tracked.object_label(row)
+    # The callable may look at anything, so it gets a row without the values that must not show.
+    masked = copy.copy(row)
+    masked._state = copy.copy(row._state)
+    for field in tracked.fields:
+        if field.name in redacted:
+            masked.__dict__[field.attname] = None
+    try:
+        return tracked.object_label(masked)
+    except (AttributeError, TypeError, ValueError):
+        return tracked.plain_label(row)
+
+
+def compare(
+    tracked: TrackedModel,
+    old: Values | None,
+    new: Values | None,
+    *,
+    redacted: Collection[str] = (),
+    erased: Collection[str] = (),
+    labels: ForeignKeyLabels | None = None,
+) -> tuple[FieldChange, ...]:
+    """What differs, in the model's field order; the primary key is never a change.
+
+    ``old`` None lists initial values, ``new`` None last values (neither lists nulls). A field that either version lacks
+    is passed over. Fields named in ``redacted`` are listed without values (in initial and last values: always, so that
+    their presence says nothing). Fields named in ``erased`` are marked.
+    """
+    changes: list[FieldChange] = []
+    for field in tracked.fields:
+        if field.primary_key or not _known(field.attname, old, new):
+            continue
+        hidden = field.name in redacted
+        if not (_moved(field.attname, old, new) or (hidden and (old is None or new is None))):
+            continue
+        about: dict[str, Any] = {"field": field.name, "label": _verbose_name(field), "erased": field.name in erased}
+        if hidden:
+            changes.append(FieldChange(**about, redacted=True))
+            continue
+        before, after = _value(field.attname, old), _value(field.attname, new)
+        change = FieldChange(
+            **about,
+            old=to_json(field, before),
+            new=to_json(field, after),
+            old_label=_value_label(field, before, labels),
+            new_label=_value_label(field, after, labels),
+        )
+        changes.append(change)
+    changes += _link_changes(tracked, old, new, redacted, erased)
+    return tuple(changes)
+
+
+def _link_changes(
+    tracked: TrackedModel, old: Values | None, new: Values | None, redacted: Collection[str], erased: Collection[str]
+) -> list[FieldChange]:
+    changes = []
+    for m2m in tracked.m2m:
+        if not _known(m2m.name, old, new):
+            continue
+        before, after = _value(m2m.name, old) or [], _value(m2m.name, new) or []
+        added, removed = _without(after, before), _without(before, after)
+        about: dict[str, Any] = {"field": m2m.name, "label": _verbose_name(m2m.field), "erased": m2m.name in erased}
+        if m2m.name in redacted:
+            if added or removed or old is None or new is None:
+                changes.append(FieldChange(**about, redacted=True))
+        elif added or removed:
+            changes.append(FieldChange(**about, added=to_json(None, added), removed=to_json(None, removed)))
+    return changes
+
+
+def _without(keys: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+    gone = set(others)
+    return [key for key in keys if key not in gone]
+
+
+def _value(name: str, values: Values | None) -> Any:
+    return None if values is None else values[name]
+
+
+def _known(name: str, old: Values | None, new: Values | None) -> bool:
+    return all(values is None or name in values for values in (old, new))
+
+
+def _moved(name: str, old: Values | None, new: Values | None) -> bool:
+    return _known(name, old, new) and not same(_value(name, old), _value(name, new))
+
+
+def _target(field: Any) -> tuple[type[models.Model], str]:
+    """The model that a foreign key points to, and the attribute of it that the key holds."""
+    return field.remote_field.model, str(field.target_field.attname)
+
+
+def _verbose_name(field: Any) -> str:
+    return str(field.verbose_name)
+
+
+def _value_label(field: Any, value: Any, labels: ForeignKeyLabels | None) -> str | None:
+    if value is None:
+        return None
+    if field.is_relation:
+        return None if labels is None else labels.get(field, value)
+    if field.choices:
+        named = [text for choice, text in field.flatchoices if choice == value]
+        return str(named[0]) if named else None
+    return None
+
+
+def values_of(tracked: TrackedModel, row: Any, links: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """The ``Values`` of a history row; ``links`` are its keys by many-to-many field's name."""
+    names = tracked.field_names(row)
+    values = {f.attname: getattr(row, f.attname) for f in tracked.fields if f.name in names}
+    values.update({m.name: list(links.get(m.name, ())) for m in tracked.m2m if m.name in names})
+    return values
+
+
+def load_links(tracked: TrackedModel, history_ids: Collection[int]) -> dict[int, dict[str, list[Any]]]:
+    """The many-to-many keys of history rows, sorted: history id -> field's name -> keys. One statement a field."""
+    links: dict[int, dict[str, list[Any]]] = {}
+    for m2m in tracked.m2m:
+        rows = m2m.history_model._default_manager.using(DEFAULT_DB_ALIAS).filter(history_id__in=history_ids)
+        pairs = rows.order_by("history_id", m2m.target_attname).values_list("history_id", m2m.target_attname)
+        for history_id, key in pairs:
+            links.setdefault(history_id, {}).setdefault(m2m.name, []).append(key)
+    return links

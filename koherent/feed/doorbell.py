@@ -1,0 +1,144 @@
+"""Rings after commit, so that hubs need not wait for their next poll. A lost ring delays entries and loses none.
+
+The committing thread only sets a flag: hubs of this process are poked on their own loops, and one background thread
+sends one small message to the channel layer for all rings since its last.
+"""
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS
+
+from koherent import recorder
+from koherent.conf import settings
+from koherent.feed.counters import counted
+
+GROUP = "koherent.feed"
+MESSAGE = "koherent.feed"
+SEND_SECONDS = 5.0
+EXIT_SECONDS = 1.0
+logger = logging.getLogger("koherent.feed")
+
+
+def layer_of_feed() -> Any | None:
+    """The channel layer that carries rings between processes; None without Channels or with the in-memory layer.
+
+    The in-memory layer reaches this process alone, whose hubs are poked anyway, and is not safe across threads.
+    """
+    try:
+        from channels.layers import InMemoryChannelLayer, channel_layers
+    except ImportError:
+        return None
+    if settings().feed_layer not in channel_layers.configs:
+        return None
+    layer = channel_layers[settings().feed_layer]
+    return None if type(layer) is InMemoryChannelLayer else layer
+
+
+class Doorbell:
+    """One per process: the local hubs to poke, and the thread that sends to the layer."""
+
+    def __init__(self) -> None:
+        self.process = uuid.uuid4().hex
+        self._lock = threading.Lock()
+        self._hubs: set[Callable[[], None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pending = False
+        self._failing = False
+        self._idle = threading.Event()
+        self._idle.set()
+
+    def add(self, poke: Callable[[], None]) -> None:
+        """Poke a local hub at each ring; ``poke`` is called from any thread."""
+        with self._lock:
+            self._hubs.add(poke)
+
+    def remove(self, poke: Callable[[], None]) -> None:
+        """Forget a local hub."""
+        with self._lock:
+            self._hubs.discard(poke)
+
+    def ring(self) -> None:
+        """Tell every hub, here and elsewhere, to read. Returns at once and never raises for the layer's sake."""
+        with self._lock:
+            hubs = tuple(self._hubs)
+            counted.rings += 1
+        for poke in hubs:
+            poke()
+        try:
+            if layer_of_feed() is None:
+                return
+            with self._lock:
+                if self._pending:
+                    return
+                self._pending = True
+                self._idle.clear()
+                loop = self._started()
+            asyncio.run_coroutine_threadsafe(self._send(), loop)
+        # The change is committed: a layer that cannot even be made costs a log line, and the poll finds the entry.
+        except Exception:
+            with self._lock:
+                self._pending = False
+                self._idle.set()
+            logger.exception("the feed's channel layer cannot be used")
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, name="koherent-doorbell", daemon=True).start()
+        return self._loop
+
+    async def _send(self) -> None:
+        # From here on a new ring needs a new message: ours may leave before its commit.
+        self._pending = False
+        try:
+            layer = layer_of_feed()
+            if layer is not None:
+                message = {"type": MESSAGE, "from": self.process}
+                await asyncio.wait_for(layer.group_send(GROUP, message), SEND_SECONDS)
+            self._failing = False
+        # Whatever a layer raises, the entries are in the database and the hubs poll: one line per outage.
+        except Exception as error:  # noqa: BLE001
+            counted.ring_failures += 1
+            if not self._failing:
+                logger.warning("the feed's doorbell did not ring: %r; subscribers elsewhere wait for their poll", error)
+            self._failing = True
+        finally:
+            with self._lock:
+                if not self._pending:
+                    self._idle.set()
+
+    def finish(self, timeout: float = EXIT_SECONDS) -> bool:
+        """Wait up to ``timeout`` seconds for rings under way; False when some are left. For a process that ends."""
+        return self._idle.wait(timeout)
+
+
+doorbell = Doorbell()
+
+
+def ring(using: str, keys: Sequence[tuple[str, int]] = ()) -> None:
+    """The recorder's hook, called after a commit. Only the default database is fed."""
+    if using == DEFAULT_DB_ALIAS:
+        doorbell.ring()
+
+
+def connect() -> None:
+    """Hear of commits from now on. Idempotent."""
+    if ring not in recorder.on_committed:
+        recorder.on_committed.append(ring)
+
+
+def _after_fork() -> None:
+    # The thread and its loop stayed with the parent, and so did its name.
+    doorbell.__init__()  # type: ignore[misc]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(lambda: doorbell.finish())

@@ -1,0 +1,99 @@
+"""Connections of entries: read as one page, in one go, in synchronous code."""
+
+from collections.abc import Sequence
+
+import strawberry
+from strawberry import relay
+
+from koherent import feed, timeline
+from koherent.conf import settings
+from koherent.errors import BadCursor, BadPage, LimitExceeded
+from koherent.graphql.requests import viewer_of
+from koherent.graphql.resolving import in_sync, selects
+from koherent.graphql.types import HistoryEntryConnection, HistoryEntryEdge, to_graphql
+from koherent.policy import scope_for
+
+
+def entry_connection(
+    info: strawberry.Info,
+    filters: timeline.Filters,
+    *,
+    first: int | None = None,
+    after: str | None = None,
+    last: int | None = None,
+    before: str | None = None,
+) -> HistoryEntryConnection:
+    """A page of the trail as the caller of ``info`` may see it."""
+    viewer, wants_feed = viewer_of(info), selects(info, "feed_cursor")
+
+    def read() -> HistoryEntryConnection:
+        scope = scope_for(viewer)
+        feed_cursor = feed.current_cursor() if wants_feed else ""
+        page = timeline.page(scope, filters, first=first, after=after, last=last, before=before)
+        edges = [HistoryEntryEdge(cursor=entry.cursor, node=to_graphql(entry)) for entry in page.entries]
+        return HistoryEntryConnection(
+            scope=scope,
+            filters=filters,
+            page_info=page_info(
+                [e.cursor for e in edges], has_next=page.has_next_page, has_previous=page.has_previous_page
+            ),
+            edges=edges,
+            feed_cursor=feed_cursor,
+        )
+
+    return in_sync(read)
+
+
+def keyed_connection(
+    info: strawberry.Info, keys: Sequence[tuple[str, int]], *, first: int | None, after: str | None
+) -> HistoryEntryConnection:
+    """A page of the entries with these keys, in the given order; cursors are places in the list."""
+    viewer, wants_feed = viewer_of(info), selects(info, "feed_cursor")
+
+    def read() -> HistoryEntryConnection:
+        scope = scope_for(viewer)
+        feed_cursor = feed.current_cursor() if wants_feed else ""
+        start, stop = window(len(keys), first, after)
+        places = {key: str(start + index) for index, key in enumerate(keys[start:stop])}
+        edges = [
+            HistoryEntryEdge(cursor=places[entry.tracked.label, entry.history_id], node=to_graphql(entry))
+            for entry in timeline.load(scope, keys[start:stop])
+        ]
+        return HistoryEntryConnection(
+            scope=scope,
+            filters=timeline.Filters(),
+            known_count=len(keys),
+            page_info=page_info([e.cursor for e in edges], has_next=stop < len(keys), has_previous=start > 0),
+            edges=edges,
+            feed_cursor=feed_cursor,
+        )
+
+    return in_sync(read)
+
+
+def window(length: int, first: int | None, after: str | None) -> tuple[int, int]:
+    """Start and stop of a page in a list of ``length``, for cursors that are places in it.
+
+    Raises ``BadPage``, ``LimitExceeded`` and ``BadCursor``.
+    """
+    limit = settings().page_limit
+    if first is not None and first < 0:
+        raise BadPage("first is at least 0.")
+    if first is not None and first > limit:
+        raise LimitExceeded(f"first is at most {limit}.", limit=limit)
+    start = 0
+    if after is not None:
+        if not (after.isascii() and after.isdigit() and len(after) < 10 and int(after) < length):
+            raise BadCursor("after is not a cursor of this list.")
+        start = int(after) + 1
+    return start, min(length, start + (limit if first is None else first))
+
+
+def page_info(cursors: Sequence[str], *, has_next: bool, has_previous: bool) -> relay.PageInfo:
+    """Relay's page info for the cursors of a page."""
+    return relay.PageInfo(
+        has_next_page=has_next,
+        has_previous_page=has_previous,
+        start_cursor=cursors[0] if cursors else None,
+        end_cursor=cursors[-1] if cursors else None,
+    )

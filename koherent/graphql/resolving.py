@@ -1,0 +1,51 @@
+"""How resolvers reach the synchronous core: directly, or through a thread when an event loop is running."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, cast
+
+import strawberry
+from asgiref.sync import sync_to_async
+from strawberry.types.nodes import FragmentSpread, InlineFragment, Selection
+from strawberry.utils.str_converters import to_camel_case
+
+from koherent.errors import KoherentError
+from koherent.graphql.errors import coded
+
+T = TypeVar("T")
+
+
+def in_sync(function: Callable[[], T]) -> T:
+    """Call ``function`` in synchronous code; koherent's errors come out with their codes.
+
+    While an event loop is running this returns a coroutine, which the executor awaits; the type says what it gives.
+    """
+
+    def call() -> T:
+        try:
+            return function()
+        except KoherentError as error:
+            raise coded(error) from error
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return call()
+    return cast("T", sync_to_async(call)())
+
+
+def selects(info: strawberry.Info, name: str) -> bool:
+    """Whether the query asks for the field ``name`` (Python name) directly below the field that is resolved now."""
+    names = {name, to_camel_case(name)}
+
+    def within(selections: Iterable[Selection]) -> bool:
+        for selection in selections:
+            if isinstance(selection, (FragmentSpread, InlineFragment)):
+                if within(selection.selections):
+                    return True
+            elif selection.name in names:
+                return True
+        return False
+
+    fields: list[Any] = info.selected_fields
+    return any(within(field.selections) for field in fields)

@@ -1,0 +1,69 @@
+"""The live trail."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Annotated
+
+import strawberry
+from asgiref.sync import sync_to_async
+
+from koherent import feed
+from koherent.errors import KoherentError
+from koherent.graphql.errors import coded
+from koherent.graphql.inputs import filters_of
+from koherent.graphql.queries import FilterArgument
+from koherent.graphql.requests import viewer_of
+from koherent.graphql.types import HistoryEntry, to_graphql
+from koherent.policy import Viewer, scope_for
+from koherent.timeline import Filters
+from koherent.timeline.filters import moment, object_key
+
+
+@strawberry.type(description="One message of the live trail.")
+class HistoryFeedItem:
+    cursor: str = strawberry.field(description="Where the client is now; subscribe with it to go on from here.")
+    entry: HistoryEntry | None = strawberry.field(
+        description="The new entry; null for a checkpoint, which is the first item and comes at least every 30 seconds."
+    )
+
+
+@strawberry.type(description="The live trail.")
+class Subscription:
+    @strawberry.subscription(
+        description="New entries as they are committed. With `after`, first all that came since that cursor: every "
+        "entry at least once. An error that ends the stream has the last cursor in its extensions."
+    )
+    async def history_entries(
+        self,
+        info: strawberry.Info,
+        filters: FilterArgument = None,
+        after: Annotated[
+            str | None,
+            strawberry.argument(
+                description="A cursor of this stream, or a page's `feedCursor`; by default from now on."
+            ),
+        ] = None,
+    ) -> AsyncGenerator[HistoryFeedItem, None]:
+        cursor = after
+        try:
+            viewer = viewer_of(info)
+            checked = await sync_to_async(_checked)(viewer, filters_of(filters))
+            async with aclosing(feed.subscribe(viewer, checked, after)) as items:
+                async for item in items:
+                    cursor = item.cursor
+                    entry = None if item.entry is None else to_graphql(item.entry)
+                    yield HistoryFeedItem(cursor=cursor, entry=entry)
+        except KoherentError as error:
+            raise coded(error, **({} if cursor is None else {"cursor": cursor})) from error
+
+
+def _checked(viewer: Viewer, filters: Filters) -> Filters:
+    """The filters in the form that entries are compared with; refuses what a page would refuse, with its error."""
+    chosen = filters.resolve(scope_for(viewer))
+    return replace(
+        filters,
+        object_id=None if filters.object_id is None else str(object_key(chosen[0][0], filters.object_id)),
+        since=None if filters.since is None else moment(filters.since, "since"),
+        until=None if filters.until is None else moment(filters.until, "until"),
+    )

@@ -1,0 +1,28 @@
+"""Fixtures that many tests share: the example's accounts, with their different rights."""
+
+import io
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+
+from koherent.policy import Viewer
+
+
+@pytest.fixture
+def accounts(db: None) -> dict[str, User]:
+    """The accounts of ``seed_example`` by name: curator, importer, viewer (reads only) and admin (superuser)."""
+    call_command("seed_example", verbosity=0, stdout=io.StringIO())
+    return {user.get_username(): user for user in User.objects.all()}
+
+
+@pytest.fixture
+def admin(db: None) -> User:
+    """A superuser."""
+    return User.objects.create_superuser("root", password="not-used")
+
+
+@pytest.fixture
+def viewer(admin: User) -> Viewer:
+    """Who asks, as a superuser: sees and may everything."""
+    return Viewer(user=admin)
