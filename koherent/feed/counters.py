@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 class Counters:
     """Totals since the process began, except ``subscribers`` (now) and ``last_read`` (seconds since 1970, 0: never).
 
-    ``reads`` counts the hub's reads of the trail, ``entries`` what they found, ``deliveries`` entries times subscribers.
+    ``reads`` counts the hub's reads of the trail, ``entries`` what they found, ``deliveries`` what subscribers got.
     """
 
     subscribers: int = 0

@@ -1,7 +1,8 @@
 """The live trail."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Annotated
 
@@ -9,7 +10,8 @@ import strawberry
 from asgiref.sync import sync_to_async
 
 from koherent import feed
-from koherent.errors import KoherentError
+from koherent.conf import settings
+from koherent.errors import BadCursor, CursorExpired, KoherentError, LimitExceeded
 from koherent.graphql.errors import coded
 from koherent.graphql.inputs import filters_of
 from koherent.graphql.queries import FilterArgument
@@ -18,6 +20,9 @@ from koherent.graphql.types import HistoryEntry, to_graphql
 from koherent.policy import Viewer, scope_for
 from koherent.timeline import Filters
 from koherent.timeline.filters import moment, object_key
+
+# Open streams by account, in this process.
+_open: Counter[str] = Counter()
 
 
 @strawberry.type(description="One message of the live trail.")
@@ -48,20 +53,39 @@ class Subscription:
         cursor = after
         try:
             viewer = viewer_of(info)
-            checked = await sync_to_async(_checked)(viewer, filters_of(filters))
-            async with aclosing(feed.subscribe(viewer, checked, after)) as items:
-                async for item in items:
-                    cursor = item.cursor
-                    entry = None if item.entry is None else to_graphql(item.entry)
-                    yield HistoryFeedItem(cursor=cursor, entry=entry)
+            account, checked = await sync_to_async(_checked)(viewer, filters_of(filters))
+            with _counted(account):
+                async with aclosing(feed.subscribe(viewer, checked, after)) as items:
+                    async for item in items:
+                        cursor = item.cursor
+                        entry = None if item.entry is None else to_graphql(item.entry)
+                        yield HistoryFeedItem(cursor=cursor, entry=entry)
+        except (BadCursor, CursorExpired) as error:
+            # The client's own cursor is what is wrong: it gets none to come back with.
+            raise coded(error) from error
         except KoherentError as error:
             raise coded(error, **({} if cursor is None else {"cursor": cursor})) from error
 
 
-def _checked(viewer: Viewer, filters: Filters) -> Filters:
-    """The filters in the form that entries are compared with; refuses what a page would refuse, with its error."""
+@contextmanager
+def _counted(account: str) -> Iterator[None]:
+    """Holds one of the account's places; raises ``LimitExceeded`` when it has no more in this process."""
+    limit = settings().subscription_limit
+    if _open[account] >= limit:
+        raise LimitExceeded(f"An account has at most {limit} open subscriptions.", limit=limit)
+    _open[account] += 1
+    try:
+        yield
+    finally:
+        _open[account] -= 1
+        if not _open[account]:
+            del _open[account]
+
+
+def _checked(viewer: Viewer, filters: Filters) -> tuple[str, Filters]:
+    """The account's key, and the filters as entries are compared with them; refuses what a page would refuse."""
     chosen = filters.resolve(scope_for(viewer))
-    return replace(
+    return str(viewer.user.pk), replace(
         filters,
         object_id=None if filters.object_id is None else str(object_key(chosen[0][0], filters.object_id)),
         since=None if filters.since is None else moment(filters.since, "since"),

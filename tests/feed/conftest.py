@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connections
 
 from koherent.conf import settings
 from koherent.feed import FeedItem
@@ -17,8 +18,15 @@ SECONDS = 20.0
 
 
 async def do(function: Callable[..., R], *args: Any) -> R:
-    """Run synchronous code on the test's own connection, committed when it returns."""
-    return await sync_to_async(function)(*args)
+    """Run synchronous code in asgiref's thread, whose connection would otherwise outlive the tests."""
+
+    def work() -> R:
+        try:
+            return function(*args)
+        finally:
+            connections.close_all()
+
+    return await sync_to_async(work)()
 
 
 async def following(stream: AsyncGenerator[FeedItem, None]) -> FeedItem:

@@ -72,3 +72,19 @@ async def test_an_account_that_is_lost_ends_the_stream_with_code_and_cursor(admi
     [error] = answer["payload"]["errors"]
     assert error["extensions"] == {"code": "UNAUTHENTICATED", "cursor": first["cursor"]}
     await communicator.disconnect()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_an_account_has_a_limited_number_of_streams(admin: User, settings: Any) -> None:
+    settings.KOHERENT = {"SUBSCRIPTION_LIMIT": 1}
+    communicator = await socket(admin, [])
+    items(await over_socket(communicator, LIVE))
+    refused = await over_socket(communicator, LIVE, "2")
+    [error] = refused["payload"]["errors"]
+    assert error["extensions"] == {"code": "LIMIT_EXCEEDED", "limit": 1}
+    assert (await communicator.receive_json_from(timeout=10))["type"] == "complete"
+    await communicator.send_json_to({"id": "1", "type": "complete"})
+    await communicator.disconnect()
+    again = await socket(admin, [])
+    assert items(await over_socket(again, LIVE))["entry"] is None
+    await again.disconnect()
