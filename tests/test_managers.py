@@ -14,7 +14,7 @@ from koherent.managers import AuditedManagerMixin, AuditedQuerySetMixin
 def test_every_manager_of_a_tracked_model_is_audited(model: type[Project]) -> None:
     handed_out = [model.objects, model._default_manager, model._base_manager, *model._meta.managers]
     assert all(isinstance(manager, AuditedManagerMixin) for manager in handed_out)
-    assert isinstance(model.objects.filter(pk=None).order_by("pk"), AuditedQuerySetMixin)
+    assert isinstance(model.objects.filter(pk__isnull=True).order_by("pk"), AuditedQuerySetMixin)
 
 
 def test_related_managers_are_audited() -> None:
