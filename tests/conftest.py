@@ -1,16 +1,32 @@
 """Fixtures that many tests share: the example's accounts, with their different rights."""
 
 import io
+from collections.abc import Iterator
 import os
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from django.test import override_settings
 
 from koherent.policy import Viewer
 
+
+@pytest.fixture(scope="session", autouse=True)
+def _fast_passwords() -> Iterator[None]:
+    """Real password hashing costs half a second a user, and no test is about it."""
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
+
 # These need two connections at once, PostgreSQL's transaction ids and its snapshots: `make postgres` runs them.
 collect_ignore = [] if os.environ.get("EXAMPLE_DB") == "postgres" else ["postgres"]
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(settings: Any) -> None:
+    """Hash passwords cheaply: no test is about the strength of Django's hashes."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture

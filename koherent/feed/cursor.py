@@ -273,7 +273,8 @@ def _read_snapshots(connection: BaseDatabaseWrapper, start: Position, seen: Snap
     for tracked in models:
         where, values = _after(start.key, tracked.label)
         selects.append(
-            f"(SELECT CAST(%s AS text) AS label, position, history_id FROM {_table(connection, tracked)} "
+            f"(SELECT CAST(%s AS text) AS label, position, history_id, "
+            f"CAST({_pk(connection, tracked)} AS text) AS object FROM {_table(connection, tracked)} "
             f"WHERE position >= %s AND position < %s "
             f"AND NOT pg_visible_in_snapshot(position::text::xid8, %s::pg_snapshot) "
             f"AND pg_visible_in_snapshot(position::text::xid8, %s::pg_snapshot){where} "
@@ -282,15 +283,16 @@ def _read_snapshots(connection: BaseDatabaseWrapper, start: Position, seen: Snap
         params += [tracked.label, max(seen.xmin, 1), until.xmax, str(seen), str(until), *values, limit + 1]
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT position, label, history_id FROM ({' UNION ALL '.join(selects)}) entries "
+            f"SELECT position, label, history_id, object FROM ({' UNION ALL '.join(selects)}) entries "
             f'ORDER BY position, label COLLATE "C", history_id LIMIT %s',
             [*params, limit + 1],
         )
-        keys = [Key(*row) for row in cursor.fetchall()]
-    more, keys = len(keys) > limit, keys[:limit]
+        rows = cursor.fetchall()
+    more, rows = len(rows) > limit, rows[:limit]
+    keys = [Key(*row[:3]) for row in rows]
     items: list[Item] = []
     reached, furthest = start, -1
-    for number, (place, key) in enumerate(_in_object_order(keys)):
+    for number, (place, key) in enumerate(_in_object_order(keys, [row[3] for row in rows])):
         furthest = max(furthest, place)
         # Only where the entries handed out are exactly the first ones of the fixed order can a reader resume.
         if furthest == number:
@@ -301,16 +303,22 @@ def _read_snapshots(connection: BaseDatabaseWrapper, start: Position, seen: Snap
     return Batch(items, reached if items else end, more=more or not fresh)
 
 
-def _in_object_order(keys: Sequence[Key]) -> list[tuple[int, Key]]:
-    """The keys with each table's ids ascending, and where each stood.
+def _pk(connection: BaseDatabaseWrapper, tracked: TrackedModel) -> str:
+    field: Any = tracked.history_model._meta.get_field(tracked.model._meta.pk.name)
+    return connection.ops.quote_name(field.column)
+
+
+def _in_object_order(keys: Sequence[Key], objects: Sequence[str]) -> list[tuple[int, Key]]:
+    """The keys with each object's ids ascending, and where each stood.
 
     A transaction that began first may write to an object last; within a table the id tells which entry came after.
     """
-    by_label: dict[str, list[tuple[int, Key]]] = {}
-    for place, key in enumerate(keys):
-        by_label.setdefault(key.label, []).append((place, key))
-    queues = {label: iter(sorted(found, key=lambda pair: pair[1].history_id)) for label, found in by_label.items()}
-    return [next(queues[key.label]) for key in keys]
+    by_object: dict[tuple[str, str], list[tuple[int, Key]]] = {}
+    owners = [(key.label, pk) for key, pk in zip(keys, objects, strict=True)]
+    for place, (key, owner) in enumerate(zip(keys, owners, strict=True)):
+        by_object.setdefault(owner, []).append((place, key))
+    queues = {owner: iter(sorted(found, key=lambda pair: pair[1].history_id)) for owner, found in by_object.items()}
+    return [next(queues[owner]) for owner in owners]
 
 
 def _after(key: Key | None, label: str) -> tuple[str, list[int]]:

@@ -47,9 +47,10 @@ def test_a_position_within_a_batch_covers_the_batch_up_to_its_key() -> None:
     assert not position.covers(Key(13, TAG, 1))
 
 
-def test_the_entries_of_a_table_come_in_the_order_of_their_ids() -> None:
-    keys = [Key(1, TAG, 4), Key(1, "a.b", 1), Key(2, TAG, 3)]
-    assert _in_object_order(keys) == [(2, Key(2, TAG, 3)), (1, Key(1, "a.b", 1)), (0, Key(1, TAG, 4))]
+def test_the_entries_of_an_object_come_in_the_order_of_their_ids() -> None:
+    keys = [Key(1, TAG, 4), Key(1, "a.b", 1), Key(1, TAG, 9), Key(2, TAG, 3)]
+    places = [place for place, _ in _in_object_order(keys, ["1", "1", "2", "1"])]
+    assert places == [3, 1, 2, 0]
 
 
 @pytest.mark.django_db(transaction=True)
