@@ -1,6 +1,6 @@
 """Settings of the example; the environment switches the services.
 
-- ``EXAMPLE_DB``: ``sqlite`` (default) or ``postgres``, found by the usual ``PGHOST``, ``PGPORT``, ``PGUSER``, ``PGDATABASE``
+- ``EXAMPLE_DB``: ``sqlite`` (default) or ``postgres``, found by ``PGHOST``, ``PGPORT``, ``PGUSER``, ``PGDATABASE``
 - ``EXAMPLE_SQLITE``: the file of the SQLite database
 - ``EXAMPLE_REDIS``: an address such as ``redis://127.0.0.1:6379/0``; without it the channel layer is in memory
 - ``EXAMPLE_DEBUG``: ``1`` switches Django's debug mode on

@@ -1,9 +1,8 @@
 """Fixtures that many tests share: the example's accounts, with their different rights."""
 
 import io
-from collections.abc import Iterator
 import os
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from django.contrib.auth.models import User
@@ -19,14 +18,9 @@ def _fast_passwords() -> Iterator[None]:
     with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
         yield
 
+
 # These need two connections at once, PostgreSQL's transaction ids and its snapshots: `make postgres` runs them.
 collect_ignore = [] if os.environ.get("EXAMPLE_DB") == "postgres" else ["postgres"]
-
-
-@pytest.fixture(autouse=True)
-def quick_passwords(settings: Any) -> None:
-    """Hash passwords cheaply: no test is about the strength of Django's hashes."""
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture
