@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 from example_schema.accounts import SUPERUSER, password_of
 
@@ -128,6 +128,7 @@ class Subscriber:
         self.socket = await connect(
             self.url,
             subprotocols=[Subprotocol("graphql-transport-ws")],
+            origin=Origin(self.url.replace("ws://", "http://").removesuffix("/graphql")),
             additional_headers={"Cookie": self.cookie},
         )
         await self.socket.send(json.dumps({"type": "connection_init"}))

@@ -1,12 +1,17 @@
 """The Strawberry surface: the extension, the trail's root types and the transports."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from koherent.graphql import relations
 from koherent.graphql.extension import KoherentExtension
 from koherent.graphql.mutations import Mutation
 from koherent.graphql.queries import Query
 from koherent.graphql.subscriptions import Subscription
-from koherent.graphql.transports import GraphQLHTTPConsumer, GraphQLProtocolTypeRouter, GraphQLWSConsumer
 from koherent.graphql.types import HistoryEntry, HistoryEntryConnection
+
+if TYPE_CHECKING:
+    from koherent.graphql.transports import GraphQLHTTPConsumer, GraphQLProtocolTypeRouter, GraphQLWSConsumer
 
 __all__ = [
     "GraphQLHTTPConsumer",
@@ -21,3 +26,10 @@ __all__ = [
 ]
 
 relations.register()
+
+
+def __getattr__(name: str) -> Any:
+    """The transports, when they are asked for: only they need Channels, which is an extra."""
+    if name in ("GraphQLHTTPConsumer", "GraphQLProtocolTypeRouter", "GraphQLWSConsumer"):
+        return getattr(import_module("koherent.graphql.transports"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

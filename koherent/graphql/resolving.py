@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast
 
 import strawberry
 from asgiref.sync import sync_to_async
+from django.db import connections
 from strawberry.types.nodes import FragmentSpread, InlineFragment, Selection
 from strawberry.utils.str_converters import to_camel_case
 
@@ -22,6 +23,10 @@ def in_sync(function: Callable[[], T]) -> T:
     """
 
     def call() -> T:
+        for connection in connections.all(initialized_only=True):
+            # Under Channels no request's end gives a broken connection back.
+            if connection.errors_occurred:
+                connection.close_if_unusable_or_obsolete()
         try:
             return function()
         except KoherentError as error:

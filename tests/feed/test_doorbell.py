@@ -91,6 +91,7 @@ def test_a_layer_that_hangs_keeps_nobody_waiting(layer: Recording, monkeypatch: 
 
 
 def test_the_in_memory_layer_and_no_layer_are_not_sent_to(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
     assert layer_of_feed() is None
     settings.KOHERENT = {"FEED_LAYER": "unknown"}
     assert layer_of_feed() is None
