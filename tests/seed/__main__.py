@@ -1,12 +1,13 @@
-"""A project that holds nothing but the founding document's snippet, driven over both of strawberry-django's views.
+"""A project that holds the founding document's snippet, driven over both of strawberry-django's views.
 
-Prints the history rows that it left, as JSON. Runs in a process of its own, because its model is in no other project.
+Beside it stands a model that django-simple-history tracks alone. Prints the history rows that both left, as JSON. Runs in a process of its own, because its model is in no other project.
 """
 
 import asyncio
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import django
 from django.conf import settings
@@ -27,6 +28,7 @@ settings.configure(
         "strawberry_django",
         "koherent",
         "app",
+        "plain",
     ],
     MIDDLEWARE=[
         "django.contrib.sessions.middleware.SessionMiddleware",
@@ -77,6 +79,25 @@ async def drive_async(user: User) -> None:
     await run(UPDATE % await run(CREATE))
 
 
+def write_plain(user: User) -> dict[str, Any]:
+    """What django-simple-history alone leaves of the same writes, under koherent's context."""
+    import koherent
+    from plain.models import Plain
+
+    with koherent.audit(user=user, app="seed", assignation_id="plain-1"):
+        plain = Plain.objects.create(name="a")
+        plain.save()
+        Plain.objects.update(name="b")
+        Plain.objects.bulk_create([Plain(name="c")])
+        plain.delete()
+    history = Plain.history.model
+    return {
+        "rows": list(Plain.history.order_by("history_id").values_list("history_type", "name", "history_user")),
+        "columns": [field.column for field in history._meta.concrete_fields],
+        "classes": [f"{kind.__module__}.{kind.__name__}" for kind in (type(Plain.objects), type(Plain._meta))],
+    }
+
+
 def main() -> None:
     call_command("migrate", run_syncdb=True, verbosity=0)
     user = User.objects.create_user("ada")
@@ -85,8 +106,10 @@ def main() -> None:
 
     from app.models import MyModel
 
+    plain = write_plain(user)
     fields = ("history_type", "your_field", "actor_name", "app", "assignation_id")
-    json.dump(list(MyModel.history.order_by("history_id").values_list(*fields)), sys.stdout)
+    seed = list(MyModel.history.order_by("history_id").values_list(*fields))
+    json.dump({"seed": seed, "plain": plain}, sys.stdout)
 
 
 main()
