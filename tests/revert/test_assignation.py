@@ -118,6 +118,16 @@ def test_a_dry_run_writes_nothing(lab: Dataset) -> None:
     assert (applied.status, applied.plan) == (RevertStatus.APPLIED, report.plan)
 
 
+def test_an_expected_plan_is_exact_also_where_nothing_conflicts(lab: Dataset) -> None:
+    work(lab)
+    plan = revert_assignation(None, "work", dry_run=True).plan
+    Dataset.objects.filter(pk=lab.pk).update(title="Craters")  # a person undid one field: no conflict, but another plan
+    before, entries = state(), entry_counts()
+    refused = revert_assignation(None, "work", expected_plan=plan)
+    assert (refused.status, refused.conflict_count) == (RevertStatus.CONFLICTED, 0)
+    assert (state(), entry_counts()) == (before, entries)
+
+
 def test_an_expected_plan_that_is_another_is_refused(lab: Dataset) -> None:
     work(lab)
     plan = revert_assignation(None, "work", dry_run=True).plan
