@@ -191,6 +191,8 @@ def request_audit(info: RequestInfo, *, generate: bool = False) -> "_RequestAudi
     elif generate and conf.generate_assignation_id:
         assignation_id = str(uuid.uuid4())
     app = _claim(info, "app", conf.app_headers)
+    if app is None and info.client is not None:
+        app = str(info.client.client_id)
     reason = _claim(info, "reason", conf.reason_headers)
     for name, text in (("app", app), ("reason", reason)):
         if text is not None:

@@ -1,12 +1,14 @@
 """koherent.audit(): nests, inner values win, and the context around always comes back."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
 import koherent
 from koherent.context import request_audit
 from koherent.errors import BadAssignationId, BadHeader, KoherentError
+from koherent.graphql.requests import request_info
 from koherent.request import RequestInfo
 
 
@@ -92,3 +94,16 @@ def test_explicit_beats_operation_and_operation_beats_request() -> None:
         assert (context.user, context.app, context.assignation_id) == ("request", "operation", "explicit")
     with koherent.audit(app="explicit", job=1), request_audit(request) as context:
         assert (context.app, context.metadata) == ("explicit", {"job": 1})
+
+
+@pytest.mark.parametrize(("headers", "app"), [({}, "client-7"), ({"x-app": "header"}, "header")])
+def test_app_comes_from_its_header_or_from_the_authenticated_client(headers: dict[str, str], app: str) -> None:
+    request = SimpleNamespace(user=None, headers=headers, client=SimpleNamespace(client_id="client-7"))
+    with request_audit(request_info({"request": request})) as context:
+        assert context.app == app
+
+
+def test_the_address_of_a_peer_is_no_app() -> None:
+    request = SimpleNamespace(user=None, headers={}, client=("127.0.0.1", 4711))
+    with request_audit(request_info({"request": request})) as context:
+        assert context.app is None

@@ -34,8 +34,11 @@ def request_info(
     """
     request = _get(context, "request")
     params = _get(context, "connection_params")
+    client = _get(request, "client")
     return RequestInfo(
         user=_user(request),
+        # Elsewhere a request's "client" is the peer's address, which says nothing of the app.
+        client=client if hasattr(client, "client_id") else None,
         headers=_headers(context, request),
         connection_params=params if isinstance(params, Mapping) else {},
         extensions=extensions or _socket_extensions.get(),
