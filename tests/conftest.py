@@ -3,10 +3,12 @@
 import io
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from django.db import connection
 from django.test import override_settings
 
 from koherent.policy import Viewer
@@ -17,6 +19,19 @@ def _fast_passwords() -> Iterator[None]:
     """Real password hashing costs half a second a user, and no test is about it."""
     with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobody_else_in_the_test_database(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """The worker threads of finished event loops keep their connections, and PostgreSQL drops no database in use."""
+    yield
+    with django_db_blocker.unblock():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
 
 
 # These need two connections at once, PostgreSQL's transaction ids and its snapshots: `make postgres` runs them.
