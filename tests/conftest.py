@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from channels.layers import channel_layers
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection
@@ -19,6 +20,12 @@ def _fast_passwords() -> Iterator[None]:
     """Real password hashing costs half a second a user, and no test is about it."""
     with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _channel_layer_of_its_own() -> None:
+    """Every test has its own event loop, and a channel layer belongs to the loop that first used it."""
+    channel_layers.backends.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

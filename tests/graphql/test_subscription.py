@@ -1,5 +1,6 @@
 """The live trail over a socket."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -8,6 +9,7 @@ from django.contrib.auth.models import User
 
 from example_schema.models import Project
 from koherent.feed import current_cursor
+from koherent.graphql import subscriptions
 from tests.graphql.asking import in_thread
 from tests.graphql.test_attribution import over_socket, socket
 
@@ -85,6 +87,9 @@ async def test_an_account_has_a_limited_number_of_streams(admin: User, settings:
     assert (await communicator.receive_json_from(timeout=10))["type"] == "complete"
     await communicator.send_json_to({"id": "1", "type": "complete"})
     await communicator.disconnect()
+    async with asyncio.timeout(10):
+        while subscriptions._open:  # the socket is gone before its stream has ended
+            await asyncio.sleep(0.01)
     again = await socket(admin, [])
     assert items(await over_socket(again, LIVE))["entry"] is None
     await again.disconnect()
