@@ -11,6 +11,9 @@ DEMO_READY = $(DEMO_VENV)/.ready
 RUN = $(VENV)/bin/python
 DEMO_RUN = $(DEMO_VENV)/bin/python
 DEMO_DATA = .cache/demo.sqlite3
+# The second test project, with models of every kind.
+WIDE = --ds=tests.wide.settings tests/wide
+ON_POSTGRES = EXAMPLE_DB=postgres EXAMPLE_REDIS=$${EXAMPLE_REDIS:-redis://127.0.0.1:6379/0}
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test postgres lint types imports migrations sdl sdl-check locks ci deep clean
@@ -38,9 +41,11 @@ serve: $(DEMO_READY) ## keep a server running on the demo's data
 
 test: $(READY) ## the test suite on SQLite and the in-memory channel layer
 	$(RUN) -m pytest $(PYTEST_ARGS)
+	$(RUN) -m pytest $(WIDE) $(PYTEST_ARGS)
 
 postgres: $(READY) ## the same suite on a running PostgreSQL (PGHOST, PGUSER, ...) and Redis (EXAMPLE_REDIS)
-	EXAMPLE_DB=postgres EXAMPLE_REDIS=$${EXAMPLE_REDIS:-redis://127.0.0.1:6379/0} $(RUN) -m pytest $(PYTEST_ARGS)
+	$(ON_POSTGRES) $(RUN) -m pytest $(PYTEST_ARGS)
+	$(ON_POSTGRES) $(RUN) -m pytest $(WIDE) $(PYTEST_ARGS)
 
 lint: $(READY) ## ruff: rules and format
 	$(RUN) -m ruff check .
@@ -76,7 +81,10 @@ ci: ## what has to be green before a change goes in
 	bash .ci/run
 
 deep: $(READY) ## the long tier: the suite in three random orders
-	for seed in 1 2 3; do $(RUN) -m pytest -p no:cacheprovider --randomly-seed=$$seed $(PYTEST_ARGS) || exit 1; done
+	for seed in 1 2 3; do \
+		$(RUN) -m pytest -p no:cacheprovider --randomly-seed=$$seed $(PYTEST_ARGS) && \
+		$(RUN) -m pytest -p no:cacheprovider --randomly-seed=$$seed $(WIDE) $(PYTEST_ARGS) || exit 1; \
+	done
 
 clean: ## remove environments, caches and the demo's data
 	rm -rf .venv* .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage dist build *.sqlite3

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 from django.db import models
+from django.db.models.fields.related import lazy_related_operation
 from django.db.models.signals import class_prepared, m2m_changed, post_delete, pre_delete
 from django.dispatch import Signal
 
@@ -19,12 +20,19 @@ def connect(tracked: TrackedModel) -> None:
     uid = f"koherent.{tracked.label}"
     pre_delete.connect(_on_pre_delete, sender=tracked.model, dispatch_uid=uid)
     for m2m in tracked.m2m:
-        through, target = m2m.through, m2m.field.remote_field.model
         name = f"{uid}.{m2m.name}"
         changed = partial(_on_m2m_changed, tracked, m2m)
-        m2m_changed.connect(changed, sender=through, weak=False, dispatch_uid=name)
-        pre_delete.connect(partial(_before_target, tracked, m2m, name), sender=target, weak=False, dispatch_uid=name)
-        post_delete.connect(partial(_after_target, tracked, name), sender=target, weak=False, dispatch_uid=name)
+        m2m_changed.connect(changed, sender=m2m.through, weak=False, dispatch_uid=name)
+        # The other side may be "self", or a name whose class is not there yet.
+        target = m2m.field.remote_field.model
+        lazy_related_operation(partial(_connect_target, tracked, m2m, name), tracked.model, target)
+
+
+def _connect_target(
+    tracked: TrackedModel, m2m: M2MTracked, name: str, model: type[models.Model], target: type[models.Model]
+) -> None:
+    pre_delete.connect(partial(_before_target, tracked, m2m, name), sender=target, weak=False, dispatch_uid=name)
+    post_delete.connect(partial(_after_target, tracked, name), sender=target, weak=False, dispatch_uid=name)
 
 
 def _on_class_prepared(sender: type[models.Model], **_: Any) -> None:

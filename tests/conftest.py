@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from channels.layers import channel_layers
+from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.db import connection
+from django.db import connections
 from django.test import override_settings
 
 from koherent.policy import Viewer
@@ -33,16 +34,20 @@ def _nobody_else_in_the_test_database(django_db_setup: None, django_db_blocker: 
     """The worker threads of finished event loops keep their connections, and PostgreSQL drops no database in use."""
     yield
     with django_db_blocker.unblock():
-        if connection.vendor == "postgresql":
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                )
+        for connection in connections.all():
+            if connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute(
+                        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    )
 
 
 # These need two connections at once, PostgreSQL's transaction ids and its snapshots: `make postgres` runs them.
 collect_ignore = [] if os.environ.get("EXAMPLE_DB") == "postgres" else ["postgres"]
+# A project of its own: `pytest --ds=tests.wide.settings tests/wide`.
+if not apps.is_installed("tests.wide"):
+    collect_ignore.append("wide")
 
 
 @pytest.fixture
