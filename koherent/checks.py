@@ -1,29 +1,81 @@
 """System checks: a mistake in a setting or in a ``HistoryField`` is named before the first request."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_type_hints
 
 from django.apps import AppConfig
 from django.conf import settings as django_settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Warning, register
 from django.db import models
+from django.utils.module_loading import import_string
 
-from koherent import registry
-from koherent.conf import KEYS
+from koherent import coverage, registry
+from koherent.conf import KEYS, Settings, settings
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+
+
+def _paths(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and (path is None or isinstance(path, str)) for name, path in value.items()
+    )
+
+
+def _number(value: object, kinds: type | tuple[type, ...], minimum: float) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool) and value >= minimum  # type: ignore[operator]
+
+
+# What the type of a setting accepts, and how a message says so.
+_WANTED: Mapping[Any, tuple[str, Callable[[Any, float], bool]]] = {
+    bool: ("True or False", lambda value, _: isinstance(value, bool)),
+    int: ("a whole number, at least {minimum}", lambda value, minimum: _number(value, int, minimum)),
+    float: ("a number above 0", lambda value, _: _number(value, (int, float), 0) and value > 0),
+    str: ("a string", lambda value, _: isinstance(value, str)),
+    Sequence[str]: ("a list or tuple of strings", lambda value, _: _texts(value)),
+    Mapping[str, str | None]: ("a dictionary of names to dotted paths or None", lambda value, _: _paths(value)),
+}
 
 
 @register("koherent")
 def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Every key of ``KOHERENT`` is known."""
-    messages: list[CheckMessage] = []
-    for key in getattr(django_settings, "KOHERENT", {}):
-        if key not in KEYS:
-            near = get_close_matches(str(key), KEYS, n=1, cutoff=0.0)
-            messages.append(
-                Error(f"KOHERENT[{key!r}] is not a setting.", hint=f"Did you mean {near[0]!r}?", id="koherent.E001")
-            )
-    return messages
+    """Every key of ``KOHERENT`` is known, has a value of its type, and its dotted paths can be imported."""
+    given = getattr(django_settings, "KOHERENT", {})
+    if not isinstance(given, Mapping):
+        return [Error(f"KOHERENT is {given!r}; it wants a dictionary.", id="koherent.E006")]
+    return [message for key, value in given.items() for message in _problems(key, value)]
+
+
+def _problems(key: object, value: Any) -> Iterator[CheckMessage]:
+    if key not in KEYS:
+        near = get_close_matches(str(key).upper(), KEYS, n=1, cutoff=0.0)
+        yield Error(f"KOHERENT[{key!r}] is not a setting.", hint=f"Did you mean {near[0]!r}?", id="koherent.E001")
+        return
+    name = KEYS[str(key)]
+    wanted, accepts = _WANTED[get_type_hints(Settings)[name]]
+    minimum = next(field.metadata.get("minimum", 1) for field in fields(Settings) if field.name == name)
+    if not accepts(value, minimum):
+        wanted = wanted.format(minimum=minimum)
+        yield Error(f"KOHERENT[{key!r}] is {value!r}; it wants {wanted}.", id="koherent.E006")
+    elif name == "policy":
+        yield from _unusable(f"KOHERENT[{key!r}]", value)
+    elif name == "track":
+        for tracked, path in value.items():
+            if path is not None:
+                yield from _unusable(f"KOHERENT[{key!r}][{tracked!r}]", path)
+
+
+def _unusable(where: str, path: str) -> Iterator[CheckMessage]:
+    try:
+        found = import_string(path)
+    except ImportError as error:
+        yield Error(f"{where} is {path!r}, which cannot be imported: {error}", id="koherent.E007")
+        return
+    if not callable(found):
+        yield Error(f"{where} is {path!r}, which cannot be called.", id="koherent.E007")
 
 
 @register("koherent")
@@ -63,3 +115,25 @@ def check_fields(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Chec
                 )
             )
     return messages
+
+
+@register("koherent")
+def check_coverage(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Where ``REQUIRE_COVERAGE`` is set, every model of the project is tracked, or exempt by ``EXEMPT``."""
+    if not _texts(settings().exempt):
+        return []  # an error of check_settings already
+    return [
+        *(
+            Error(
+                f"{gap.name} is not tracked.",
+                hint=f"{gap.remedy}, or add {gap.label!r} to KOHERENT['EXEMPT'].",
+                obj=gap.model,
+                id="koherent.E008",
+            )
+            for gap in coverage.gaps()
+        ),
+        *(
+            Warning(f"KOHERENT['EXEMPT'] names {label!r}, {why}.", hint="Remove it.", id="koherent.W001")
+            for label, why in coverage.useless_exemptions()
+        ),
+    ]

@@ -18,9 +18,13 @@ class Settings:
     app_headers: Sequence[str] = ("X-App", "apollographql-client-name")
     reason_headers: Sequence[str] = ("X-Change-Reason",)
     generate_assignation_id: bool = False
+    atomic_mutations: bool = False
+    record_unchanged: bool = False
+    require_coverage: bool = False
+    exempt: Sequence[str] = ()
     policy: str = "koherent.policy.Policy"
     page_limit: int = 100
-    revert_limit: int = 10_000
+    revert_limit: int = field(default=10_000, metadata={"minimum": 0})
     subscription_limit: int = 100
     feed_layer: str = "default"
     feed_queue: int = 1_000
@@ -33,7 +37,7 @@ KEYS: Mapping[str, str] = {f.name.upper(): f.name for f in fields(Settings)}
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings in force. Unknown keys are left to the system check, which names the nearest legal one."""
+    """The settings in force. Mistakes are left to the system checks, which say what each key wants."""
     given: Mapping[str, Any] = getattr(django_settings, "KOHERENT", {})
     return Settings(**{KEYS[key]: value for key, value in given.items() if key in KEYS})
 

@@ -1,12 +1,9 @@
 """Audited managers cover whatever Django hands out, and stay out of the way of everything else."""
 
 import pytest
-from django.core.checks import Error
-from django.test import override_settings
 
 from example_schema.models import Dataset, Image, Project
 from koherent import checks
-from koherent.conf import Settings, settings
 from koherent.managers import AuditedManagerMixin, AuditedQuerySetMixin
 
 
@@ -20,19 +17,6 @@ def test_every_manager_of_a_tracked_model_is_audited(model: type[Project]) -> No
 def test_related_managers_are_audited() -> None:
     assert isinstance(Project(pk=1).datasets.all(), AuditedQuerySetMixin)
     assert isinstance(Dataset(pk=1).images.all(), AuditedQuerySetMixin)
-
-
-def test_unknown_setting_is_a_check_error_that_names_the_nearest() -> None:
-    with override_settings(KOHERENT={"PAGE_LIMT": 5}):
-        assert checks.check_settings(None) == [
-            Error("KOHERENT['PAGE_LIMT'] is not a setting.", hint="Did you mean 'PAGE_LIMIT'?", id="koherent.E001")
-        ]
-
-
-def test_settings_follow_the_project() -> None:
-    with override_settings(KOHERENT={"PAGE_LIMIT": 5}):
-        assert settings().page_limit == 5
-    assert settings() == Settings()
 
 
 def test_the_example_passes_the_checks() -> None:
