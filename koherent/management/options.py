@@ -1,0 +1,53 @@
+"""What koherent's commands have in common: options, labels of models, lines of JSON."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from django.core.management.base import CommandError
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from koherent.registry import TrackedModel
+from koherent.verify import CHUNK, MAX_CHUNK, models_on
+
+
+def add_walk_options(parser: argparse.ArgumentParser) -> None:
+    """``--model``, ``--database``, ``--chunk`` and ``--json`` of commands that walk whole tables."""
+    parser.add_argument(
+        "--model", action="append", dest="models", metavar="LABEL", help="A tracked model, app.model; may be repeated."
+    )
+    parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), help="Which database.")
+    parser.add_argument(
+        "--chunk", type=_chunk, default=CHUNK, metavar="ROWS", help=f"Rows in one statement, {CHUNK} by default."
+    )
+    parser.add_argument("--json", action="store_true", help="One JSON object a line on standard output.")
+
+
+def _chunk(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= MAX_CHUNK:
+        raise argparse.ArgumentTypeError(f"1 to {MAX_CHUNK}")
+    return number
+
+
+def chosen_models(labels: Sequence[str] | None, using: str) -> list[TrackedModel]:
+    """The tracked models to walk; raises ``CommandError`` with status 2 for an unknown label."""
+    known = {tracked.label: tracked for tracked in models_on(using)}
+    if labels is None:
+        return list(known.values())
+    chosen: dict[str, TrackedModel] = {}
+    for label in labels:
+        tracked = known.get(label.lower())
+        if tracked is None:
+            near = get_close_matches(label.lower(), known, n=1, cutoff=0.0)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise CommandError(f"{label} is not a tracked model of this database.{hint}", returncode=2)
+        chosen[tracked.label] = tracked
+    return [chosen[label] for label in sorted(chosen)]
+
+
+def json_line(record: Mapping[str, Any]) -> str:
+    """A record as one line."""
+    return json.dumps(record, separators=(",", ":"))
