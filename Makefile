@@ -80,7 +80,8 @@ locks: ## pin requirements/*.txt anew (needs uv)
 ci: ## what has to be green before a change goes in
 	bash .ci/run
 
-deep: $(READY) ## the long tier: the suite in three random orders
+deep: $(READY) ## the long tier: the suite in three random orders, memory ceilings with a million rows
+	RETENTION_ROWS=1000000 $(RUN) -m pytest tests/retention/test_memory.py $(PYTEST_ARGS)
 	for seed in 1 2 3; do \
 		$(RUN) -m pytest -p no:cacheprovider --randomly-seed=$$seed $(PYTEST_ARGS) && \
 		$(RUN) -m pytest -p no:cacheprovider --randomly-seed=$$seed $(WIDE) $(PYTEST_ARGS) || exit 1; \

@@ -113,3 +113,21 @@ class FieldSet(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model}: {', '.join(self.names)}"
+
+
+class Pruned(models.Model):
+    """How far a prune has reached into what the feed delivers: an older cursor must not be resumed from.
+
+    ``database`` names the database as the feed's cursors do: after a restore into another one, a trace says nothing.
+    """
+
+    database = models.CharField(max_length=8)
+    model = models.CharField(max_length=255)
+    history_id = models.BigIntegerField()
+    position = models.BigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["database", "model"], name="koherent_pruned_once")]
+
+    def __str__(self) -> str:
+        return f"{self.model} up to {self.history_id}"

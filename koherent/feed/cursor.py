@@ -25,6 +25,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from koherent.conf import settings
 from koherent.errors import BadCursor, CursorExpired
+from koherent.models import Pruned
 from koherent.registry import TrackedModel, tracked_models
 
 VERSION = 1
@@ -152,7 +153,22 @@ def parse(cursor: str, using: str = DEFAULT_DB_ALIAS) -> Position:
             raise CursorExpired("The cursor belongs to another database.")
     elif here.snapshot is not None or any(last > here.ids.get(label, last) for label, last in position.ids.items()):
         raise CursorExpired("The cursor belongs to another database.")
+    _check_kept(position, using)
     return position
+
+
+def _check_kept(position: Position, using: str) -> None:
+    """Raises ``CursorExpired`` when a prune has taken entries that lie after the position."""
+    for label, history_id, transaction in (
+        Pruned.objects.using(using).filter(database=position.database).values_list("model", "history_id", "position")
+    ):
+        if position.snapshot is None:
+            kept = position.ids.get(label, 0) >= history_id
+        else:
+            # What was still running then may have written anything up to that transaction.
+            kept = position.snapshot.xmin > transaction
+        if not kept:
+            raise CursorExpired("The cursor is older than what the feed keeps.")
 
 
 def _parse_body(body: Any) -> Position:
@@ -258,6 +274,13 @@ def read_since(position: Position, limit: int, using: str = DEFAULT_DB_ALIAS) ->
     if position.snapshot is None:
         return _read_ids(connection, position, limit)
     return _read_snapshots(connection, position, position.snapshot, limit)
+
+
+def read_kept(position: Position, limit: int, using: str = DEFAULT_DB_ALIAS) -> Batch:
+    """``read_since()`` of a position that may be old. Raises ``CursorExpired`` when a prune has overtaken it."""
+    batch = read_since(position, limit, using)
+    _check_kept(position, using)
+    return batch
 
 
 def _read_snapshots(connection: BaseDatabaseWrapper, start: Position, seen: Snapshot, limit: int) -> Batch:

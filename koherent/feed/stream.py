@@ -138,7 +138,7 @@ class _Stream:
             # What is read below need not wait in the queue; what comes after it will.
             if self.subscription.lost or not more:
                 self.subscription.restart()
-            read = await self._patiently(cursors.read_since, position, min(READ_LIMIT, settings().feed_queue))
+            read = await self._patiently(cursors.read_kept, position, min(READ_LIMIT, settings().feed_queue))
             async for item in self._deliver(terms, Shared(tuple(read.items), read.position), None):
                 yield item
             position, more = read.position, read.more

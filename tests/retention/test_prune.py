@@ -1,0 +1,204 @@
+"""A prune takes what the rules say and nothing else, and readers never get a wrong answer for it."""
+
+import datetime as dt
+import random
+from typing import Any
+
+import pytest
+from django.test import override_settings
+from django.utils import timezone
+
+import koherent
+from example_schema.models import Dataset, Project, Tag
+from koherent import retention, timeline
+from koherent.errors import BadInput, HistoryPruned
+from koherent.models import Assignation, Pruned
+from koherent.policy import Viewer, scope_for
+from koherent.retention import ModelReport, pruning
+from tests.retention.histories import DAY, chance_history, days_ago, expected_to_go, told, write
+
+prune = retention.prune
+pytestmark = pytest.mark.django_db
+
+PROJECT = "example_schema.project"
+
+
+def versions(days: list[float], pk: int = 1, *, actions: str = "") -> list[int]:
+    """Entries of one project, so many days old; returns their ids."""
+    rows = [
+        {
+            "id": pk,
+            "name": f"v{number}",
+            "history_date": days_ago(age),
+            "history_type": actions[number : number + 1] or "~",
+        }
+        for number, age in enumerate(days)
+    ]
+    return [row.pk for row in write(Project, rows)]
+
+
+def kept(model: Any = Project) -> list[int]:
+    return list(model.history.order_by("history_id").values_list("history_id", flat=True))
+
+
+def listed() -> set[str]:
+    return set(Assignation.objects.values_list("assignation_id", flat=True))
+
+
+def answer(viewer: Viewer, pk: int, at: dt.datetime) -> Any:
+    try:
+        entry = timeline.as_of(scope_for(viewer), PROJECT, str(pk), at)
+    except HistoryPruned:
+        return HistoryPruned
+    return None if entry is None else entry.key
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_histories_lose_exactly_what_the_rules_say(
+    seed: int, viewer: Viewer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(seed)
+    monkeypatch.setattr(pruning, "BATCH", chance.choice([1, 2, 3, 7, 1000]))
+    objects = list(range(1, 7))
+    for model in (Project, Tag):
+        write(
+            model,
+            [
+                {"id": pk, "name": str(number), "history_type": action, "origin": origin, "history_date": date}
+                for number, (pk, action, origin, date) in enumerate(chance_history(chance, objects, 60))
+            ],
+        )
+    moments = [days_ago(chance.uniform(-1, 70)) for _ in range(12)]
+    before = {(pk, at): answer(viewer, pk, at) for pk in objects for at in moments}
+    entries, tags = told(Project), kept(Tag)
+    keep = chance.choice([None, 0, 1, 2, 5])
+    older = days_ago(chance.uniform(0, 60)) if keep is None or chance.random() < 0.5 else None
+    arguments: dict[str, Any] = {"before": older, "keep": keep, "models": [PROJECT.upper()]}
+    foreseen = prune(**arguments, dry_run=True)
+    assert kept() == [entry.history_id for entry in entries]
+    report = prune(**arguments)
+    going = expected_to_go(entries, report.cutoff, keep)
+    assert kept() == [entry.history_id for entry in entries if entry.history_id not in going]
+    assert report.models == foreseen.models == (ModelReport(label=PROJECT, entries=len(going), links=0),)
+    assert kept(Tag) == tags
+    for (pk, at), earlier in before.items():
+        after = answer(viewer, pk, at)
+        assert after == earlier or (at < report.cutoff and after is HistoryPruned)
+    assert prune(**arguments).entries == 0
+
+
+def test_the_newest_old_entry_stays_as_it_was_and_the_next_one_is_told_against_it(viewer: Viewer) -> None:
+    _, baseline, young = versions([30, 20, 1], actions="+~~")
+    row = Project.history.filter(pk=baseline).values().get()
+    assert prune(before=days_ago(10)).entries == 1
+    assert kept() == [baseline, young]
+    assert Project.history.filter(pk=baseline).values().get() == row
+    newest, oldest = timeline.page(scope_for(viewer)).entries
+    assert [(c.field, c.old, c.new) for c in newest.changes or ()] == [("name", "v1", "v2")]
+    assert oldest.changes is None
+    assert answer(viewer, 1, days_ago(25)) is HistoryPruned
+    assert answer(viewer, 1, days_ago(15)) == (PROJECT, baseline)
+
+
+def test_an_object_that_came_back_is_not_taken_for_a_new_one(viewer: Viewer) -> None:
+    _, deleted, again = versions([50, 40, 30], actions="+-+")
+    prune(before=days_ago(10))
+    assert kept() == [deleted, again]
+    assert answer(viewer, 1, days_ago(45)) is HistoryPruned
+    assert answer(viewer, 1, days_ago(35)) == (PROJECT, deleted)
+
+
+def test_nothing_goes_that_the_feed_may_be_asked_for() -> None:
+    ids = versions([30, 6.9, 6, 5])
+    assert prune(keep=0).entries == 0
+    with override_settings(KOHERENT={"FEED_RETENTION_DAYS": 4}):
+        assert prune(keep=0).entries == 3
+    assert kept() == ids[3:]
+
+
+def test_age_and_number_narrow_each_other() -> None:
+    ids = versions([50, 40, 30, 20, 10])
+    assert prune(before=days_ago(25), keep=3, dry_run=True).entries == 1
+    assert prune(before=days_ago(45), keep=1, dry_run=True).entries == 0
+    assert prune(before=days_ago(15), keep=1).entries == 3
+    assert kept() == ids[3:]
+
+
+def test_links_of_pruned_entries_go_with_them() -> None:
+    project = Project.objects.create(name="Moon")
+    tags = [Tag.objects.create(name=name) for name in "abc"]
+    dataset = Dataset.objects.create(project=project, title="Craters")
+    dataset.tags.set(tags)
+    dataset.title = "Craters, large"
+    dataset.save()
+    _, second, third = kept(Dataset)
+    Dataset.history.filter(pk__lte=second).update(history_date=days_ago(30))
+    links = Dataset.history.get(pk=second).tags.model
+    assert links.objects.filter(history_id=second).count() == 3
+    Dataset.history.filter(pk=third).update(history_date=days_ago(20))
+    report = prune(before=days_ago(10), models=["example_schema.dataset"])
+    assert report.models == (ModelReport(label="example_schema.dataset", entries=2, links=3),)
+    assert {row.history_id for row in links.objects.all()} == {third}
+
+
+def test_assignations_without_entries_go_and_others_stay() -> None:
+    for name, age in (("old", 40), ("older", 50), ("young", 3)):
+        with koherent.audit(assignation_id=name):
+            Project.objects.create(name=name)
+        Assignation.objects.filter(assignation_id=name).update(started_at=days_ago(age))
+    Project.history.update(history_date=days_ago(40))
+    Assignation.objects.create(assignation_id="no entry yet", started_at=days_ago(0.5))
+    Assignation.objects.create(assignation_id="no entry left", started_at=days_ago(30))
+    # Each object's newest entry stays, and with it its assignation.
+    assert prune(keep=0).assignations == 1
+    assert set(Assignation.objects.values_list("assignation_id", flat=True)) == {
+        "old",
+        "older",
+        "young",
+        "no entry yet",
+    }
+    for project in Project.objects.all():
+        project.name += "!"
+        project.save()
+    Project.history.update(history_date=days_ago(40))
+    report = prune(keep=0)
+    assert (report.entries, report.assignations) == (3, 2)
+    assert listed() == {"young", "no entry yet"}
+
+
+def test_interrupted_it_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    for pk in range(1, 9):
+        versions([30, 20, 15], pk)
+    monkeypatch.setattr(pruning, "BATCH", 4)
+    looked_at: list[int] = []
+
+    def stop(count: int) -> None:
+        looked_at.append(count)
+        if len(looked_at) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prune(keep=0, progress=stop)
+    left = len(kept())
+    assert 8 < left < 24
+    assert prune(keep=0).entries == left - 8
+    assert sum(looked_at) == 12
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"keep": -1}, {"keep": 1, "models": ["example_schema.nothing"]}, {"models": ["auth.user"]}]
+)
+def test_bad_arguments(arguments: dict[str, Any]) -> None:
+    with pytest.raises(BadInput):
+        prune(**arguments)
+
+
+def test_only_what_a_feed_delivers_leaves_a_trace() -> None:
+    versions([30, 20])
+    Project.history.update(position=0)
+    assert prune(keep=0).entries == 1
+    assert not Pruned.objects.exists()
+    ids = versions([30, 20, 10], pk=2)
+    assert prune(before=timezone.now() - 8 * DAY).entries == 2
+    [trace] = Pruned.objects.all()
+    assert (trace.model, trace.history_id) == (PROJECT, ids[1])
