@@ -61,20 +61,23 @@ def _problems(key: object, value: Any) -> Iterator[CheckMessage]:
         wanted = wanted.format(minimum=minimum)
         yield Error(f"KOHERENT[{key!r}] is {value!r}; it wants {wanted}.", id="koherent.E006")
     elif name == "policy":
-        yield from _unusable(f"KOHERENT[{key!r}]", value)
+        # The default is the base class of all policies.
+        yield from _unusable(f"KOHERENT[{key!r}]", value, import_string(Settings.policy))
     elif name == "track":
         for tracked, path in value.items():
             if path is not None:
                 yield from _unusable(f"KOHERENT[{key!r}][{tracked!r}]", path)
 
 
-def _unusable(where: str, path: str) -> Iterator[CheckMessage]:
+def _unusable(where: str, path: str, base: type | None = None) -> Iterator[CheckMessage]:
     try:
         found = import_string(path)
     except ImportError as error:
         yield Error(f"{where} is {path!r}, which cannot be imported: {error}", id="koherent.E007")
         return
-    if not callable(found):
+    if base is not None and not (isinstance(found, type) and issubclass(found, base)):
+        yield Error(f"{where} is {path!r}, which is no subclass of {base.__name__}.", id="koherent.E007")
+    elif not callable(found):
         yield Error(f"{where} is {path!r}, which cannot be called.", id="koherent.E007")
 
 

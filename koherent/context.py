@@ -2,26 +2,24 @@
 
 import functools
 import inspect
-import logging
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
-from django.utils.module_loading import import_string
+from django.utils.functional import SimpleLazyObject
 
+from koherent.claims import MAX_TEXT, check_metadata, check_text, claim, track
+from koherent.claims import check_assignation_id as check_assignation_id
 from koherent.conf import settings
-from koherent.errors import BadAssignationId, BadHeader
 from koherent.request import RequestInfo
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-MAX_TEXT = 255
-logger = logging.getLogger("koherent")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +36,8 @@ class AuditContext:
     """What is in force for changes made now.
 
     ``metadata`` is JSON-ready; what the configured trackers say joins it at the first change (``row_metadata``).
-    ``explicit`` names what an ``audit()`` gave: it wins over what a request or an operation inside claims.
+    ``explicit`` names what an ``audit()`` gave: it wins over what a request or an operation inside claims, and over
+    the user that django-simple-history would find, None included.
     """
 
     user: Any = None
@@ -63,42 +62,50 @@ class AuditContext:
         """``metadata`` with what the configured trackers say. A tracker that raises is logged and left out."""
         if self.request is None:
             return self.metadata
-        tracked: dict[str, Any] = {}
-        for name, path in settings().track.items():
-            if path is None or name in _STANDARD:
-                continue
-            try:
-                tracked[name] = import_string(path)(self.request)
-            # A tracker is the team's own code: whatever it raises must not cost the change that it describes.
-            except Exception:
-                logger.exception("tracker %s (%s) failed; the change is recorded without it", name, path)
-        return {**tracked, **self.metadata}
+        tracked = {
+            name: track(name, path, self.request, check_metadata)
+            for name, path in settings().track.items()
+            if path is not None and name not in _STANDARD
+        }
+        return {**{name: value for name, value in tracked.items() if value is not None}, **self.metadata}
 
 
 _STANDARD = ("user", "app", "assignation_id")
 _NOBODY = AuditContext()
-_current: ContextVar[AuditContext] = ContextVar("koherent_audit", default=_NOBODY)
+# What is in force, innermost last, each with what put it there. An immutable stack instead of tokens: whoever leaves
+# takes away its own, in whatever order and from whatever task or thread it leaves.
+_stack: ContextVar[tuple[tuple[object, AuditContext], ...]] = ContextVar("koherent_audit", default=())
 _UNSET: Any = object()
 
 
 def current_audit() -> AuditContext:
     """The context in force here: frozen, never None."""
-    return _current.get()
+    stack = _stack.get()
+    return stack[-1][1] if stack else _NOBODY
 
 
-def _reset(token: Token[AuditContext]) -> None:
-    try:
-        _current.reset(token)
-    except ValueError:
-        # A generator may be closed from another task, whose context never held the value.
-        return
+def _enter(owner: object, context: AuditContext) -> AuditContext:
+    _stack.set((*_stack.get(), (owner, context)))
+    return context
+
+
+def _leave(owner: object) -> None:
+    stack = _stack.get()
+    for place in reversed(range(len(stack))):
+        if stack[place][0] is owner:
+            _stack.set(stack[:place] + stack[place + 1 :])
+            return
+    # A generator may be closed from another task, where its context was never in force.
 
 
 class audit:
     """Attribute the changes made inside: context manager, async context manager and decorator.
 
+    Decorates functions, coroutines, and generators of both kinds; what a generator's consumer does between its items
+    is not attributed to it. One instance may be used again, by many threads and tasks at once.
+
     Values that are not given are inherited from the context around; ``metadata`` is merged. The context around is
-    always restored. Raises ``BadAssignationId`` or ``BadHeader`` for values that could not be stored.
+    always restored. Raises ``BadAssignationId``, ``BadHeader`` or ``BadInput`` for values that could not be stored.
     """
 
     def __init__(
@@ -115,13 +122,14 @@ class audit:
         for name, text in (("app", app), ("reason", reason)):
             if text is not _UNSET and text is not None:
                 check_text(name, text)
+        for name, value in metadata.items():
+            check_metadata(name, value)
         given = {"user": user, "app": app, "assignation_id": assignation_id, "reason": reason}
         self._changes = {name: value for name, value in given.items() if value is not _UNSET}
         self._metadata = metadata
-        self._tokens: list[Token[AuditContext]] = []
 
     def _inner(self) -> AuditContext:
-        outer = _current.get()
+        outer = current_audit()
         return replace(
             outer,
             **self._changes,
@@ -130,12 +138,10 @@ class audit:
         )
 
     def __enter__(self) -> AuditContext:
-        inner = self._inner()
-        self._tokens.append(_current.set(inner))
-        return inner
+        return _enter(self, self._inner())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        _reset(self._tokens.pop())
+        _leave(self)
 
     async def __aenter__(self) -> AuditContext:
         return self.__enter__()
@@ -145,64 +151,132 @@ class audit:
     ) -> None:
         self.__exit__(kind, error, tb)
 
-    def _fresh(self) -> Self:
-        """A copy for one call: a decorator's instance is shared by all callers, in any thread or task."""
-        copy = object.__new__(type(self))
-        copy._changes, copy._metadata, copy._tokens = self._changes, self._metadata, []
-        return copy
-
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        if inspect.iscoroutinefunction(function):
+        decorated: Any
+        if inspect.isgeneratorfunction(function):
+            decorated = self._generator(function)
+        elif inspect.isasyncgenfunction(function):
+            decorated = self._async_generator(function)
+        elif inspect.iscoroutinefunction(function):
+            decorated = self._coroutine(function)
+        else:
 
-            @functools.wraps(function)
-            async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                async with self._fresh():
-                    return await function(*args, **kwargs)
+            def decorated(*args: P.args, **kwargs: P.kwargs) -> R:
+                with self:
+                    return function(*args, **kwargs)
 
-            return cast("Callable[P, R]", call_async)
+        return cast("Callable[P, R]", functools.wraps(function)(decorated))
 
-        @functools.wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            with self._fresh():
-                return function(*args, **kwargs)
+    def _coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return await function(*args, **kwargs)
+
+        return call
+
+    def _generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+            steps = _Steps(self._inner())
+            generator = function(*args, **kwargs)
+            step, value = generator.send, None
+            while True:
+                try:
+                    with steps:
+                        item = step(value)
+                except StopIteration as stop:
+                    return stop.value
+                try:
+                    value = yield item
+                    step = generator.send
+                except GeneratorExit:
+                    with steps:
+                        generator.close()
+                    raise
+                # Whatever the consumer throws in is the generator's to handle.
+                except BaseException as error:  # noqa: BLE001
+                    step, value = generator.throw, error
+
+        return call
+
+    def _async_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+            steps = _Steps(self._inner())
+            generator = function(*args, **kwargs)
+            step, value = generator.asend, None
+            while True:
+                try:
+                    with steps:
+                        item = await step(value)
+                except StopAsyncIteration:
+                    return
+                try:
+                    value = yield item
+                    step = generator.asend
+                except GeneratorExit:
+                    with steps:
+                        await generator.aclose()
+                    raise
+                except BaseException as error:  # noqa: BLE001  # as above
+                    step, value = generator.athrow, error
 
         return call
 
 
-@contextmanager
-def _in_force(context: AuditContext) -> Iterator[AuditContext]:
-    token = _current.set(context)
-    try:
-        yield context
-    finally:
-        _reset(token)
+class _Steps:
+    """Puts a generator's own stack in force for one step, and keeps it for the next one."""
+
+    def __init__(self, context: AuditContext) -> None:
+        self._inside = (*_stack.get(), (self, context))
+
+    def __enter__(self) -> None:
+        self._outside = _stack.get()
+        _stack.set(self._inside)
+
+    def __exit__(self, *_: object) -> None:
+        self._inside = _stack.get()
+        _stack.set(self._outside)
 
 
 def request_audit(info: RequestInfo, *, generate: bool = False) -> "_RequestAudit":
-    """The context manager for one request: operation extensions win over headers, those over connection parameters.
+    """The context manager for one request: operation extensions win over headers, those over connection parameters,
+    those over what authentication knows.
 
-    ``generate`` lets ``GENERATE_ASSIGNATION_ID`` give a mutation without an id a fresh one. Raises ``BadHeader`` and
+    ``generate`` gives a request without an assignation id a fresh one. Raises ``BadHeader`` and
     ``BadAssignationId`` here, before anything is entered.
     """
     conf = settings()
-    assignation_id = _claim(info, "assignationId", conf.assignation_headers)
+    assignation_id = claim(info, "assignationId", conf.assignation_headers)
     if assignation_id is not None:
         assignation_id = check_assignation_id(assignation_id)
-    elif generate and conf.generate_assignation_id:
-        assignation_id = str(uuid.uuid4())
-    app = _claim(info, "app", conf.app_headers)
+    elif info.provenance is not None:
+        assignation_id = check_assignation_id(info.provenance.tsk)
+    app = claim(info, "app", conf.app_headers)
     if app is None and info.client is not None:
         app = str(info.client.client_id)
-    reason = _claim(info, "reason", conf.reason_headers)
+    reason = claim(info, "reason", conf.reason_headers)
     for name, text in (("app", app), ("reason", reason)):
         if text is not None:
             check_text(name, text)
     values: dict[str, Any] = {"user": info.user, "app": app or None, "assignation_id": assignation_id}
-    for name in _STANDARD:
+    for name, (check, ask) in _TRACKED.items():
         if name in conf.track:
             path = conf.track[name]
-            values[name] = None if path is None else import_string(path)(info)
-    return _RequestAudit(AuditContext(**values, reason=reason or None, request=info))
+            values[name] = None if path is None else ask(partial(track, name, path, info, check))
+    left_out = {name for name in _TRACKED if conf.track.get(name, "") is None}
+    if values["assignation_id"] is None and generate and "assignation_id" not in left_out:
+        values["assignation_id"] = str(uuid.uuid4())
+    # A project that leaves the user out does not want the one that django-simple-history would find either.
+    explicit = frozenset(left_out & {"user"})
+    return _RequestAudit(AuditContext(**values, reason=reason or None, request=info, explicit=explicit))
+
+
+# How the standard trackers are checked and asked. Finding a user may query, so it waits for the first change, which is
+# synchronous code; the texts are needed at once.
+_TRACKED: Mapping[str, tuple[Callable[[str, Any], Any], Callable[[Callable[[], Any]], Any]]] = {
+    "user": (lambda name, value: value, SimpleLazyObject),
+    "app": (check_text, lambda ask: ask()),
+    "assignation_id": (lambda name, value: check_assignation_id(value), lambda ask: ask()),
+}
 
 
 class _RequestAudit:
@@ -212,25 +286,26 @@ class _RequestAudit:
         self.context = context
 
     def __enter__(self) -> AuditContext:
-        outer = _current.get()
+        outer = current_audit()
         kept: dict[str, Any] = {name: getattr(outer, name) for name in outer.explicit}
-        inner = replace(
-            self.context,
-            **kept,
-            metadata=outer.metadata if outer.request is None else {},
-            explicit=outer.explicit,
+        return _enter(
+            self,
+            replace(
+                self.context,
+                **kept,
+                metadata=outer.metadata if outer.request is None else {},
+                explicit=outer.explicit | self.context.explicit,
+            ),
         )
-        self._token = _current.set(inner)
-        return inner
 
     def __exit__(self, *_: object) -> None:
-        _reset(self._token)
+        _leave(self)
 
 
 @contextmanager
 def revert_audit(assignation_id: str, reason: str | None, metadata: Mapping[str, Any]) -> Iterator[AuditContext]:
     """The context of a revert: the user and app in force, an assignation id of its own, origin ``revert``."""
-    outer = _current.get()
+    outer = current_audit()
     inner = replace(
         outer,
         assignation_id=assignation_id,
@@ -238,34 +313,8 @@ def revert_audit(assignation_id: str, reason: str | None, metadata: Mapping[str,
         metadata={**outer.metadata, **metadata},
         origin="revert",
     )
-    with _in_force(inner) as context:
-        yield context
-
-
-def check_assignation_id(value: object) -> str:
-    """The id as text; raises ``BadAssignationId`` when it is empty, over 255 characters or has control characters."""
-    text = str(value)
-    if not text.strip() or len(text) > MAX_TEXT or not text.isprintable():
-        raise BadAssignationId("An assignation id has 1 to 255 printable characters.")
-    return text
-
-
-def check_text(name: str, value: object) -> str:
-    """The value as text; raises ``BadHeader`` when it is over 255 characters or has control characters."""
-    text = str(value)
-    if len(text) > MAX_TEXT or not text.isprintable():
-        raise BadHeader(f"{name} has at most 255 printable characters.", header=name)
-    return text
-
-
-def _claim(info: RequestInfo, name: str, headers: Sequence[str]) -> str | None:
-    """What the client claims for ``name``: its operation first, then the request's headers, then its connection."""
-    if info.extensions.get(name) is not None:
-        return str(info.extensions[name])
-    wanted = [header.lower() for header in headers]
-    params = {key.lower(): value for key, value in info.connection_params.items() if value is not None}
-    for source, keys in ((info.headers, wanted), (params, [name.lower(), *wanted])):
-        for key in keys:
-            if key in source:
-                return str(source[key])
-    return None
+    owner = object()
+    try:
+        yield _enter(owner, inner)
+    finally:
+        _leave(owner)

@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponseBase, JsonResponse
 
 from koherent.context import request_audit
 from koherent.errors import KoherentError
-from koherent.request import RequestInfo
+from koherent.request import RequestInfo, known
 
 Handler = Callable[[HttpRequest], HttpResponseBase] | Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
@@ -56,7 +56,14 @@ class AuditMiddleware:
 def request_info(request: HttpRequest) -> RequestInfo:
     """What a Django request tells; its user stays lazy."""
     headers = {name.lower(): value for name, value in request.headers.items()}
-    return RequestInfo(user=getattr(request, "user", None), headers=headers)
+    return RequestInfo(
+        user=getattr(request, "user", None),
+        client=known(getattr(request, "client", None), "client_id"),
+        provenance=known(getattr(request, "provenance", None), "tsk"),
+        headers=headers,
+        request=request,
+        scope=getattr(request, "scope", {}),
+    )
 
 
 def _refusal(error: KoherentError) -> JsonResponse:

@@ -296,7 +296,8 @@ class _Statement:
     def actor(self) -> tuple[Actor | None, Any]:
         """Who acts: the context's user, else whom django-simple-history would have found for a saved instance."""
         actor = self.context.actor
-        if actor is None and (self.instance is not None or hasattr(HistoricalRecords.context, "request")):
+        sought = self.instance is not None or hasattr(HistoricalRecords.context, "request")
+        if actor is None and sought and "user" not in self.context.explicit:
             user = self.tracked.field.get_history_user(self.instance)
             actor = AuditContext(user=user).actor
         return actor, None if actor is None else actor.pk

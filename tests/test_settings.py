@@ -95,6 +95,13 @@ def test_a_dotted_path_that_leads_nowhere_is_an_error() -> None:
     assert {policy.id, tracker.id} == {"koherent.E007"}
 
 
+def test_a_policy_that_is_none_is_an_error() -> None:
+    with override_settings(KOHERENT={"POLICY": "koherent.policy.Viewer"}):
+        assert checks.check_settings(None) == [
+            Error("KOHERENT['POLICY'] is 'koherent.policy.Viewer', which is no subclass of Policy.", id="koherent.E007")
+        ]
+
+
 def test_coverage_is_asked_for_only_on_demand() -> None:
     with override_settings(KOHERENT={}):
         assert checks.check_coverage(None) == []

@@ -1,16 +1,22 @@
 """The Strawberry extension that attributes every change of an operation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
+from django.db.transaction import atomic
 from graphql import GraphQLError
 from strawberry.extensions import SchemaExtension
+from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.graphql import OperationType
+from strawberry_django.fields.types import OperationInfo, OperationMessage
 
 from koherent.conf import settings
 from koherent.context import current_audit, request_audit
 from koherent.errors import KoherentError
 from koherent.graphql.errors import coded
 from koherent.graphql.requests import request_info
+from koherent.graphql.resolving import in_sync
 from koherent.request import RequestInfo
 
 
@@ -60,3 +66,38 @@ class KoherentExtension(SchemaExtension):
             return
         with request_audit(self._request(), generate=True):
             yield
+
+    def resolve(self, _next: Callable[..., Any], root: Any, info: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run a synchronous root field of a mutation as one unit of work, where ``ATOMIC_MUTATIONS`` asks for it."""
+        if info.path.prev is None and settings().atomic_mutations and _is_sync_mutation(info):
+            # In a thread, under an event loop: there strawberry-django resolves synchronously, inside the transaction.
+            return in_sync(partial(_as_unit, partial(_next, root, info, *args, **kwargs)))
+        return _next(root, info, *args, **kwargs)
+
+
+def _is_sync_mutation(info: Any) -> bool:
+    field = info.parent_type.fields.get(info.field_name)
+    if info.parent_type is not info.schema.mutation_type or field is None:
+        return False
+    definition = field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
+    return definition is not None and not definition.is_async
+
+
+class _Refused(Exception):
+    """Rolls back a mutation that reports its failure as data."""
+
+
+_FAILURES = (OperationMessage.Kind.ERROR, OperationMessage.Kind.PERMISSION, OperationMessage.Kind.VALIDATION)
+
+
+def _as_unit(resolve: Callable[[], Any]) -> Any:
+    """What ``resolve`` returns. Raised or, as strawberry-django's ``OperationInfo``, returned: a failure rolls back."""
+    result: Any = None
+    try:
+        with atomic():
+            result = resolve()
+            if isinstance(result, OperationInfo) and any(m.kind in _FAILURES for m in result.messages):
+                raise _Refused
+    except _Refused:
+        pass
+    return result

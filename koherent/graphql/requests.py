@@ -8,7 +8,7 @@ from typing import Any
 import strawberry
 
 from koherent.policy import Viewer
-from koherent.request import RequestInfo
+from koherent.request import RequestInfo, known
 
 _socket_extensions: ContextVar[Mapping[str, Any]] = ContextVar("koherent_socket_extensions", default={})  # noqa: B039
 
@@ -33,16 +33,18 @@ def request_info(
     Never queries: a lazy user stays lazy.
     """
     request = _get(context, "request")
+    scope = _scope(request) or _scope(context)
     params = _get(context, "connection_params")
-    client = _get(request, "client")
     return RequestInfo(
-        user=_user(request),
-        # Elsewhere a request's "client" is the peer's address, which says nothing of the app.
-        client=client if hasattr(client, "client_id") else None,
-        headers=_headers(context, request),
+        user=_user(request, scope),
+        client=known(_get(request, "client"), "client_id"),
+        provenance=known(_get(request, "provenance"), "tsk"),
+        headers=_headers(context, request, scope),
         connection_params=params if isinstance(params, Mapping) else {},
         extensions=extensions or _socket_extensions.get(),
         operation_name=operation_name,
+        request=request,
+        scope=scope,
     )
 
 
@@ -64,7 +66,7 @@ def _get(source: object, name: str) -> Any:
     try:
         return getattr(source, name, None)
     except ValueError:
-        # Kante's request raises ValueError for a user that nobody has set.
+        # Kante's request raises ValueError for what nobody has set.
         return None
 
 
@@ -76,17 +78,15 @@ def _scope(request: object) -> Mapping[str, Any]:
     return {}
 
 
-def _user(request: object) -> Any:
-    if request is None:
-        return None
+def _user(request: object, scope: Mapping[str, Any]) -> Any:
     user = _get(request, "user")
     # An identity check: a comparison would make a lazy user query.
-    return user if user is not None else _scope(request).get("user")
+    return user if user is not None else scope.get("user")
 
 
-def _headers(context: object, request: object) -> dict[str, str]:
+def _headers(context: object, request: object, scope: Mapping[str, Any]) -> dict[str, str]:
     for source in (context, request):
         headers = _get(source, "headers")
         if isinstance(headers, Mapping):
             return {str(name).lower(): str(value) for name, value in headers.items()}
-    return {name.decode("latin1").lower(): value.decode("latin1") for name, value in _scope(request).get("headers", ())}
+    return {name.decode("latin1").lower(): value.decode("latin1") for name, value in scope.get("headers", ())}
