@@ -3,20 +3,25 @@ PYTHON ?= python3
 VENV ?= .venv-dev
 REQUIREMENTS ?= requirements/dev.txt
 DEMO_VENV ?= .venv-demo
+BENCH_VENV ?= .venv-bench
+BENCH4_VENV ?= .venv-bench-koherent4
+BENCH_ARGS ?=
 PYTEST_ARGS ?=
 export DJANGO_SETTINGS_MODULE = example_schema.settings
 
 READY = $(VENV)/.ready
 DEMO_READY = $(DEMO_VENV)/.ready
+BENCH_READY = $(BENCH_VENV)/.ready $(BENCH4_VENV)/.ready
 RUN = $(VENV)/bin/python
 DEMO_RUN = $(DEMO_VENV)/bin/python
 DEMO_DATA = .cache/demo.sqlite3
+BENCH_RUN = BENCH_KOHERENT4_PYTHON=$(BENCH4_VENV)/bin/python $(BENCH_VENV)/bin/python -m benchmarks
 # The second test project, with models of every kind.
 WIDE = --ds=tests.wide.settings tests/wide
 ON_POSTGRES = EXAMPLE_DB=postgres EXAMPLE_REDIS=$${EXAMPLE_REDIS:-redis://127.0.0.1:6379/0}
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test postgres lint types imports migrations sdl sdl-check locks ci deep clean
+.PHONY: help demo serve test postgres lint types imports migrations sdl sdl-check locks ci deep bench clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -69,6 +74,19 @@ sdl-check: $(READY) ## schema.graphql is what the example exports
 	$(RUN) -m django export_schema example_schema.schema:schema --path .cache/schema.graphql
 	diff -u schema.graphql .cache/schema.graphql
 
+$(BENCH_VENV)/.ready: requirements/bench.txt
+	$(PYTHON) -m venv --clear $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r requirements/bench.txt
+	@touch $@
+
+$(BENCH4_VENV)/.ready: requirements/bench-koherent4.txt
+	$(PYTHON) -m venv --clear $(BENCH4_VENV)
+	$(BENCH4_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r requirements/bench-koherent4.txt
+	@touch $@
+
+bench: $(BENCH_READY) ## writes, beside the other packages, on SQLite and a running PostgreSQL (BENCH_ARGS=--help)
+	$(BENCH_RUN) writes $(BENCH_ARGS)
+
 locks: ## pin requirements/*.txt anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade \
 		pyproject.toml --extra example --group dev -o requirements/dev.txt
@@ -76,6 +94,10 @@ locks: ## pin requirements/*.txt anew (needs uv)
 		pyproject.toml --extra example -o requirements/demo.txt
 	uv pip compile -q --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade \
 		pyproject.toml --extra example --group test --constraint requirements/oldest.in -o requirements/oldest.txt
+	uv pip compile -q --universal --python-version 3.12 --no-header --no-annotate --no-emit-index-url --upgrade \
+		pyproject.toml requirements/bench.in -o requirements/bench.txt
+	uv pip compile -q --universal --python-version 3.12 --no-header --no-annotate --no-emit-index-url --upgrade \
+		requirements/bench-koherent4.in -o requirements/bench-koherent4.txt
 
 ci: ## what has to be green before a change goes in
 	bash .ci/run

@@ -1,0 +1,198 @@
+"""Starts a worker for each package and runs their cases in turns."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.cases import CASES
+from benchmarks.packages import POSTGRESQL_ONLY
+
+ROOT = Path(__file__).resolve().parent.parent
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+
+
+class WorkerFailed(Exception):
+    """A worker ended; its traceback is on the standard error stream."""
+
+
+class Worker:
+    """One package on one database, in a process of its own with a database of its own."""
+
+    def __init__(self, package: str, database: str, scratch: Path) -> None:
+        self.package, self.database = package, database
+        self.name = str(scratch / f"{package}.sqlite3")
+        if database == POSTGRESQL:
+            self.name = f"koherent_bench_{os.getpid()}_{package}"
+            _recreate(self.name)
+        self.process = subprocess.Popen(
+            [_interpreter(package), "-P", "-m", "benchmarks.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(_path(package, scratch)),
+                "BENCH_PACKAGE": package,
+                "BENCH_DATABASE": database,
+                "BENCH_NAME": self.name,
+            },
+        )
+
+    def send(self, do: str, **arguments: Any) -> None:
+        """Give an order; ``answer`` waits for it."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+
+    def answer(self) -> Any:
+        """The result of the oldest order not yet answered. Raises ``WorkerFailed``."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise WorkerFailed(f"{self.package} on {self.database}")
+        return json.loads(line)["ok"]
+
+    def do(self, do: str, **arguments: Any) -> Any:
+        """Give an order and wait for its result."""
+        self.send(do, **arguments)
+        return self.answer()
+
+    def close(self) -> None:
+        """End the process and drop its database."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+        if self.database == POSTGRESQL:
+            _drop(self.name)
+
+
+@dataclass
+class Outcome:
+    """What one case came to for one package."""
+
+    seconds: list[float] = field(default_factory=list)
+    statements: list[str] = field(default_factory=list)
+    entries: int = 0
+    attributed: int = 0
+
+    @property
+    def median(self) -> float:
+        """Median seconds."""
+        return median(self.seconds)
+
+
+@dataclass
+class Results:
+    """Outcomes of one database by case and package, and what took part."""
+
+    database: str
+    sizes: dict[str, int]
+    outcomes: dict[str, dict[str, Outcome]] = field(default_factory=dict)
+    versions: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+@contextmanager
+def workers(packages: Sequence[str], database: str) -> Iterator[dict[str, Worker]]:
+    """A worker for each package that runs on the database; all are ended and their databases dropped."""
+    made: dict[str, Worker] = {}
+    with tempfile.TemporaryDirectory(prefix="koherent-bench-") as scratch:
+        try:
+            for package in packages:
+                if database == SQLITE and package in POSTGRESQL_ONLY:
+                    continue
+                made[package] = Worker(package, database, Path(scratch))
+            yield made
+        finally:
+            for worker in made.values():
+                worker.close()
+
+
+def run(packages: Sequence[str], database: str, sizes: dict[str, int], rounds: int) -> Results:
+    """Run the cases that ``sizes`` names, ``rounds`` turns each; within a turn every package runs once.
+
+    The order of the packages is turned by one each time, so that none always follows the same neighbour.
+    """
+    results = Results(database, sizes)
+    with workers(packages, database) as made:
+        for package, worker in made.items():
+            results.versions[package] = worker.do("create")
+        for case, size in sizes.items():
+            note(f"{database}: {case} of {size} ")
+            outcomes = results.outcomes[case] = {package: Outcome() for package in made}
+            for package, worker in made.items():
+                worker.do("seed", case=case, size=size)
+                outcomes[package] = Outcome(**worker.do("count", case=case))
+                worker.do("analyze")
+            names = list(made)
+            for turn in range(min(rounds, CASES[case].most_rounds)):
+                note(".")
+                shift = turn % len(names)
+                for package in names[shift:] + names[:shift]:
+                    outcomes[package].seconds += made[package].do("run", case=case, repeats=CASES[case].inner)
+            note("\n")
+    return results
+
+
+def note(text: str) -> None:
+    """Progress, for people."""
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
+def _interpreter(package: str) -> str:
+    if package != "koherent4":
+        return sys.executable
+    python = os.environ.get("BENCH_KOHERENT4_PYTHON", str(ROOT / ".venv-bench-koherent4" / "bin" / "python"))
+    if not Path(python).exists():
+        raise SystemExit(f"koherent 4.1.1 needs an environment of its own: no {python} (see benchmarks/README.md)")
+    return python
+
+
+def _path(package: str, scratch: Path) -> Path:
+    """Where the worker imports from: the working tree, or for the namesake only this package of it."""
+    if package != "koherent4":
+        return ROOT
+    alone = scratch / "path"
+    alone.mkdir(exist_ok=True)
+    if not (alone / "benchmarks").exists():
+        (alone / "benchmarks").symlink_to(ROOT / "benchmarks")
+    return alone
+
+
+def _maintenance() -> Any:
+    import psycopg
+
+    return psycopg.connect(
+        host=os.environ.get("PGHOST", "127.0.0.1"),
+        port=os.environ.get("PGPORT", "5432"),
+        user=os.environ.get("PGUSER", "postgres"),
+        password=os.environ.get("PGPASSWORD") or None,
+        dbname="postgres",
+        autocommit=True,
+    )
+
+
+def _drop(name: str) -> None:
+    with _maintenance() as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def _recreate(name: str) -> None:
+    _drop(name)
+    with _maintenance() as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+
+
+def server_facts() -> dict[str, str]:
+    """What of PostgreSQL's settings moves the figures."""
+    names = ("server_version", "shared_buffers", "fsync", "synchronous_commit")
+    with _maintenance() as connection:
+        return {name: connection.execute(f"SHOW {name}").fetchone()[0] for name in names}

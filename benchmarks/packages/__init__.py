@@ -1,0 +1,40 @@
+"""What is compared. A package's module is imported in its own worker only: two of them share an import name."""
+
+import os
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.packages.base import Package
+
+#: Name on the command line, and the module and class that drive it; the order is the order of the tables' columns.
+PACKAGES = {
+    "plain": "benchmarks.packages.base:Package",
+    "koherent": "benchmarks.packages.koherent:Koherent",
+    "simple_history": "benchmarks.packages.simple_history:SimpleHistory",
+    "koherent4": "benchmarks.packages.koherent4:Koherent4",
+    "pghistory": "benchmarks.packages.pghistory:PgHistory",
+    "pghistory_statement": "benchmarks.packages.pghistory:PgHistoryStatement",
+    "auditlog": "benchmarks.packages.auditlog:Auditlog",
+    "reversion": "benchmarks.packages.reversion:Reversion",
+}
+TITLES = {
+    "plain": "plain Django",
+    "koherent": "**koherent**",
+    "simple_history": "simple-history",
+    "koherent4": "koherent 4.1.1",
+    "pghistory": "pghistory (row triggers)",
+    "pghistory_statement": "pghistory (statement triggers)",
+    "auditlog": "auditlog",
+    "reversion": "reversion",
+}
+POSTGRESQL_ONLY = {"pghistory", "pghistory_statement"}
+
+
+@cache
+def current() -> "Package":
+    """The package of this worker, as ``BENCH_PACKAGE`` names it."""
+    module, name = PACKAGES[os.environ["BENCH_PACKAGE"]].split(":")
+    made: Package = getattr(import_module(module), name)()
+    return made

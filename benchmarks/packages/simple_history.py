@@ -1,0 +1,76 @@
+"""django-simple-history with a user and a correlation id on every row, on its bulk paths too."""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import SimpleNamespace
+from typing import Any
+
+from django.db import models
+
+from benchmarks.packages.base import Package
+
+correlation: ContextVar[str | None] = ContextVar("bench_correlation", default=None)
+
+
+class SimpleHistory(Package):
+    """The user comes from the request as its middleware leaves it, the correlation id from the column's default."""
+
+    apps: Sequence[str] = ("simple_history",)
+    distributions: Sequence[str] = ("django", "django-simple-history")
+
+    def field(self, related_name: str) -> Any:
+        """Its history field, on a base that holds the correlation id."""
+        from simple_history.models import HistoricalRecords
+
+        class Correlated(models.Model):
+            correlation_id = models.CharField(max_length=255, null=True, default=correlation.get, db_index=True)
+
+            class Meta:
+                abstract = True
+                app_label = "lab"
+
+        return HistoricalRecords(bases=[Correlated], history_id_field=models.BigAutoField(primary_key=True))
+
+    @contextmanager
+    def attributed(self) -> Iterator[str]:
+        """A request with a user, and a correlation id."""
+        from simple_history.models import HistoricalRecords
+
+        token = correlation.set(uuid.uuid4().hex)
+        HistoricalRecords.context.request = SimpleNamespace(user=self.user)
+        try:
+            yield correlation.get() or ""
+        finally:
+            del HistoricalRecords.context.request
+            correlation.reset(token)
+
+    #: What an attributed row has.
+    named: dict[str, Any] = {"history_user__isnull": False, "correlation_id__isnull": False}
+
+    def entries(self) -> list[tuple[Any, dict[str, Any]]]:
+        """All history rows."""
+        from benchmarks.lab.models import MODELS
+
+        return [(model.history.model._default_manager.all(), self.named) for model in MODELS]
+
+    def bulk_create(self, model: type[models.Model], objects: list[Any]) -> None:
+        """Its helper; plain ``bulk_create`` leaves no row."""
+        from simple_history.utils import bulk_create_with_history
+
+        bulk_create_with_history(objects, model, default_user=self.user)
+
+    def update(self, queryset: Any, **values: Any) -> None:
+        """``update()`` leaves no row: read, set, and its helper."""
+        objects = list(queryset)
+        for instance in objects:
+            for name, value in values.items():
+                setattr(instance, name, value)
+        self.bulk_update(queryset.model, objects, list(values))
+
+    def bulk_update(self, model: type[models.Model], objects: list[Any], fields: list[str]) -> None:
+        """Its helper; plain ``bulk_update`` leaves no row."""
+        from simple_history.utils import bulk_update_with_history
+
+        bulk_update_with_history(objects, model, fields, default_user=self.user)

@@ -1,0 +1,95 @@
+"""The tables, as Markdown: ratios first."""
+
+import datetime
+import os
+import platform
+import sqlite3
+from collections.abc import Sequence
+
+from benchmarks import driver, figures
+from benchmarks.cases import CASES
+from benchmarks.driver import POSTGRESQL, Outcome, Results
+from benchmarks.packages import TITLES
+
+NAMES = {driver.SQLITE: "SQLite", driver.POSTGRESQL: "PostgreSQL"}
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def machine(results: Sequence[Results]) -> str:
+    """When and on what, without a path."""
+    facts = [
+        f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d %H:%M} UTC",
+        f"{os.cpu_count()} cores ({platform.machine()})",
+        f"Python {platform.python_version()}",
+    ]
+    for result in results:
+        if result.database == POSTGRESQL:
+            settings = driver.server_facts()
+            server = settings.pop("server_version").split(" ")[0]
+            facts.append(f"PostgreSQL {server} ({', '.join(f'{name}={value}' for name, value in settings.items())})")
+        else:
+            facts.append(f"SQLite {sqlite3.sqlite_version} (WAL, synchronous=NORMAL)")
+    text = "; ".join(facts) + ".\n\n"
+    versions: dict[str, dict[str, str]] = {}
+    for result in results:
+        versions.update(result.versions)
+    lines = [
+        f"- {TITLES[package]}: {', '.join(f'{name} {number}' for name, number in found.items())}"
+        for package, found in versions.items()
+    ]
+    return text + "\n".join(lines)
+
+
+def markdown(title: str, results: Sequence[Results], command: str) -> str:
+    """The whole report of one run."""
+    parts = [f"# {title}", f"`{command}`: {machine(results)}"]
+    for result in results:
+        parts.append(f"## {NAMES[result.database]}")
+        rows = figures.verdicts(result)
+        if rows:
+            parts.append(table(["case", "figure", "measured", "limit", "aim", ""], rows))
+        packages = list(result.versions)
+        body = [
+            [CASES[case].title.format(size=result.sizes[case])]
+            + [_cell(outcomes.get(package), outcomes.get("plain")) for package in packages]
+            for case, outcomes in result.outcomes.items()
+        ]
+        parts.append("Times of plain Django's, then median milliseconds / statements:")
+        parts.append(table(["", *(TITLES[package] for package in packages)], body))
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(outcome: Outcome | None, plain: Outcome | None) -> str:
+    if outcome is None or not outcome.seconds:
+        return "-"
+    absolute = f"{_milliseconds(outcome.median)} / {len(outcome.statements)}"
+    if plain is outcome:
+        return absolute
+    if not outcome.entries:
+        absolute += ", no entry"
+    elif outcome.attributed < outcome.entries:
+        absolute += ", no actor"
+    if plain is None or not plain.seconds:
+        return absolute
+    return f"**{outcome.median / plain.median:.2f}** ({absolute})"
+
+
+def _milliseconds(seconds: float) -> str:
+    value = seconds * 1000
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+
+
+def statements(results: Sequence[Results], package: str) -> str:
+    """The SQL of one package's cases, each statement cut to a line."""
+    lines = []
+    for result in results:
+        for case, outcomes in result.outcomes.items():
+            if package in outcomes:
+                lines.append(f"\n{NAMES[result.database]}, {case}:")
+                lines += [f"  {sql[:300]}" for sql in outcomes[package].statements[:20]]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,89 @@
+"""One package's process: takes orders as JSON lines on its standard input, answers with JSON lines.
+
+An order is ``{"do": name, ...}``; the answer ``{"ok": result}``, or the process ends with its traceback.
+"""
+
+import json
+import os
+import sys
+from functools import partial
+from typing import Any
+
+import django
+
+
+class Worker:
+    """The orders that a driver can give."""
+
+    def __init__(self) -> None:
+        from benchmarks.packages import current
+
+        self.package = current()
+        self.cases: dict[str, Any] = {}
+
+    def create(self) -> dict[str, str]:
+        """Make the tables, and what attribution needs; returns versions."""
+        from django.core.management import call_command
+
+        call_command("migrate", run_syncdb=True, verbosity=0)
+        self.package.setup()
+        return self.package.versions()
+
+    def seed(self, case: str, size: int) -> None:
+        """Make a case's rows, run it once as a warm-up."""
+        from benchmarks.cases import CASES
+
+        made = CASES[case](self.package, size)
+        made.seed()
+        self.cases[case] = made
+        self.run(case, 1)
+
+    def analyze(self) -> None:
+        """Give the database its statistics, and this process's own objects to the garbage collector's old age."""
+        import gc
+
+        from django.db import connection
+
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")
+        gc.collect()
+        gc.freeze()
+
+    def run(self, case: str, repeats: int) -> list[float]:
+        """Seconds of each repeat."""
+        from benchmarks.measure import timed
+
+        made = self.cases[case]
+        seconds = []
+        for _ in range(repeats):
+            seconds.append(timed(partial(made.work, made.prepare())))
+        return seconds
+
+    def count(self, case: str) -> dict[str, Any]:
+        """The statements of one run, and what it left: entries, and those of them with user and correlation id."""
+        from benchmarks.measure import counted
+
+        made = self.cases[case]
+        given = made.prepare()
+        before = self.package.recorded()
+        with counted() as statements:
+            made.work(given)
+        after = self.package.recorded()
+        return {"statements": statements, "entries": after[0] - before[0], "attributed": after[1] - before[1]}
+
+
+def main() -> None:
+    """Serve until the driver closes the pipe."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
+    django.setup()
+    worker = Worker()
+    for line in sys.stdin:
+        order: dict[str, Any] = json.loads(line)
+        result = getattr(worker, order.pop("do"))(**order)
+        answers.write(json.dumps({"ok": result}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
