@@ -12,9 +12,9 @@ from strawberry_django.fields.types import OperationInfo, OperationMessage
 from koherent import revert, timeline
 from koherent.context import check_assignation_id
 from koherent.errors import BadInput
-from koherent.graphql.pages import keyed_connection, page_info, window
+from koherent.graphql.pages import check_window, keyed_connection, page_info, window
 from koherent.graphql.requests import viewer_of
-from koherent.graphql.resolving import in_sync
+from koherent.graphql.resolving import in_sync, selected
 from koherent.graphql.types import (
     AfterArgument,
     FieldChange,
@@ -107,7 +107,7 @@ class RevertReport:
     def entries(
         self, info: strawberry.Info, first: FirstArgument = None, after: AfterArgument = None
     ) -> HistoryEntryConnection:
-        return keyed_connection(info, list(self.report.entry_keys), first=first, after=after)
+        return keyed_connection(info, self.report.entry_keys, first=first, after=after)
 
 
 RevertPayload: TypeAlias = Annotated[
@@ -153,7 +153,7 @@ class Mutation:
                 reason=reason,
             )
 
-        return in_sync(lambda: _payload(viewer, run, reason))
+        return in_sync(lambda: _payload(info, viewer, run, reason))
 
     @strawberry.mutation(description="Undo all that one assignation did, across models.")
     def revert_assignation(
@@ -177,12 +177,15 @@ class Mutation:
                 reason=reason,
             )
 
-        return in_sync(lambda: _payload(viewer, run, reason))
+        return in_sync(lambda: _payload(info, viewer, run, reason))
 
 
-def _payload(viewer: Viewer, run: Callable[[], revert.Report], reason: str | None) -> RevertReport | OperationInfo:
+def _payload(
+    info: strawberry.Info, viewer: Viewer, run: Callable[[], revert.Report], reason: str | None
+) -> RevertReport | OperationInfo:
     # First of all: who may see nothing learns nothing about ids either.
     scope_for(viewer)
+    _check_pages(info)
     if reason is not None and (len(reason) > 255 or not reason.isprintable()):
         raise BadInput("reason has at most 255 printable characters.", argument="reason")
     try:
@@ -201,6 +204,15 @@ def _payload(viewer: Viewer, run: Callable[[], revert.Report], reason: str | Non
         step_count=len(report.steps),
         conflict_count=report.conflict_count,
     )
+
+
+def _check_pages(info: strawberry.Info) -> None:
+    """Refuse bad pages of the report before anything is written: afterwards they would only hide what was done."""
+    for name in ("steps", "entries"):
+        for field in selected(info, name):
+            first, after = field.arguments.get("first"), field.arguments.get("after")
+            # A literal comes as its text.
+            check_window(None if first is None else int(first), after)
 
 
 def _steps(viewer: Viewer, report: revert.Report, first: int | None, after: str | None) -> RevertStepConnection:

@@ -72,21 +72,24 @@ def keyed_connection(
 
 
 def window(length: int, first: int | None, after: str | None) -> tuple[int, int]:
-    """Start and stop of a page in a list of ``length``, for cursors that are places in it.
+    """Start and stop of a page in a list of ``length``, for cursors that are places in it; empty beyond its end.
 
     Raises ``BadPage``, ``LimitExceeded`` and ``BadCursor``.
     """
+    check_window(first, after)
+    start = 0 if after is None else min(length, int(after) + 1)
+    return start, min(length, start + (settings().page_limit if first is None else first))
+
+
+def check_window(first: int | None, after: str | None) -> None:
+    """What of a page's arguments can be wrong whatever the list holds; raises as ``window()`` does."""
     limit = settings().page_limit
     if first is not None and first < 0:
         raise BadPage("first is at least 0.")
     if first is not None and first > limit:
         raise LimitExceeded(f"first is at most {limit}.", limit=limit)
-    start = 0
-    if after is not None:
-        if not (after.isascii() and after.isdigit() and len(after) < 10 and int(after) < length):
-            raise BadCursor("after is not a cursor of this list.")
-        start = int(after) + 1
-    return start, min(length, start + (limit if first is None else first))
+    if after is not None and not (after.isascii() and after.isdigit() and len(after) < 10):
+        raise BadCursor("after is not a cursor of this list.")
 
 
 def page_info(cursors: Sequence[str], *, has_next: bool, has_previous: bool) -> relay.PageInfo:

@@ -1,13 +1,13 @@
 """How resolvers reach the synchronous core: directly, or through a thread when an event loop is running."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar, cast
 
 import strawberry
 from asgiref.sync import sync_to_async
 from django.db import connections
-from strawberry.types.nodes import FragmentSpread, InlineFragment, Selection
+from strawberry.types.nodes import FragmentSpread, InlineFragment, SelectedField, Selection
 from strawberry.utils.str_converters import to_camel_case
 
 from koherent.errors import KoherentError
@@ -41,16 +41,20 @@ def in_sync(function: Callable[[], T]) -> T:
 
 def selects(info: strawberry.Info, name: str) -> bool:
     """Whether the query asks for the field ``name`` (Python name) directly below the field that is resolved now."""
+    return any(True for _ in selected(info, name))
+
+
+def selected(info: strawberry.Info, name: str) -> Iterator[SelectedField]:
+    """How the query asks for the field ``name`` (Python name) directly below the field that is resolved now."""
     names = {name, to_camel_case(name)}
 
-    def within(selections: Iterable[Selection]) -> bool:
+    def within(selections: Iterable[Selection]) -> Iterator[SelectedField]:
         for selection in selections:
             if isinstance(selection, (FragmentSpread, InlineFragment)):
-                if within(selection.selections):
-                    return True
+                yield from within(selection.selections)
             elif selection.name in names:
-                return True
-        return False
+                yield selection
 
     fields: list[Any] = info.selected_fields
-    return any(within(field.selections) for field in fields)
+    for field in fields:
+        yield from within(field.selections)

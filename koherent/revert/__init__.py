@@ -1,9 +1,10 @@
 """Undo: planned, shown, authorised, atomic, recorded, and itself revertible. ``plan.py`` reads, ``apply.py`` writes."""
 
-from koherent.revert.apply import plan_assignation, plan_entry, revert_assignation, revert_to
+from koherent.revert.calls import plan_assignation, plan_entry, revert_assignation, revert_to
 from koherent.revert.types import (
     Conflict,
     ConflictCode,
+    Progress,
     Report,
     RevertPolicy,
     RevertStatus,
@@ -13,6 +14,7 @@ from koherent.revert.types import (
 __all__ = [
     "Conflict",
     "ConflictCode",
+    "Progress",
     "Report",
     "RevertPolicy",
     "RevertStatus",

@@ -1,41 +1,85 @@
 """A plan's steps as the viewer may see them."""
 
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, overload
 
 from koherent import registry
-from koherent.diff import ForeignKeyLabels, compare, object_label
+from koherent.conf import settings
+from koherent.diff import ForeignKeyLabels, compare
 from koherent.policy import Scope
 from koherent.registry import TrackedModel
-from koherent.revert.plan import Planned, batches, value_of
+from koherent.revert.steps import Planned
 from koherent.revert.types import Conflict, ConflictCode, Key, Step
+from koherent.revert.values import batches
+
+# Steps that are shown together cost two statements.
+PAGE = 500
 
 
-def show(steps: list[Planned], scope: Scope | None, done: set[Planned]) -> tuple[Step, ...]:
+class ShownSteps(Sequence[Step]):
+    """The steps of a plan, shown when they are read; ``applied`` tells whether those not skipped have been done.
+
+    What people call the other objects is asked when a step is shown: of the first page, before anything is written.
+    """
+
+    def __init__(self, planned: Sequence[Planned], scope: Scope | None) -> None:
+        self._planned, self._scope = planned, scope
+        self.applied = False
+        self._first = _show(planned[: settings().page_limit], scope)
+
+    def __len__(self) -> int:
+        return len(self._planned)
+
+    @overload
+    def __getitem__(self, place: int) -> Step: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Step, ...]: ...
+    def __getitem__(self, place: int | slice) -> Step | tuple[Step, ...]:
+        """One step, or some."""
+        if isinstance(place, int):
+            start = range(len(self))[place]
+            return self[start : start + 1][0]
+        start, stop, stride = place.indices(len(self))
+        shown = self._first if stop <= len(self._first) else None
+        if shown is None or stride < 0:
+            planned = self._planned[place]
+            shown = _show(planned, self._scope)
+        else:
+            planned, shown = self._planned[place], shown[place]
+        return tuple(
+            replace(step, applied=self.applied and not one.skipped) for one, step in zip(planned, shown, strict=True)
+        )
+
+    def __iter__(self) -> Iterator[Step]:
+        for start in range(0, len(self), PAGE):
+            yield from self[start : start + PAGE]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} steps>"
+
+
+def _show(steps: Sequence[Planned], scope: Scope | None) -> list[Step]:
     """Labels, redaction, and only those entries of conflicts that the viewer may read."""
     labels = ForeignKeyLabels(scope)
-    versions = [(step, _before(step), _after(step)) for step in steps]
-    for step, old, new in versions:
-        labels.want(step.tracked, old, new, _redacted(scope, step.tracked))
+    versions = [(step, _before(step), _after(step), _redacted(scope, step.tracked)) for step in steps]
+    for step, old, new, redacted in versions:
+        labels.want(step.tracked, old, new, redacted)
     labels.load()
     visible = _visible(steps, scope)
-    shown = []
-    for step, old, new in versions:
-        redacted = _redacted(scope, step.tracked)
-        row = step.result if step.live is None else step.live
-        shown.append(
-            Step(
-                action=step.action,
-                tracked=step.tracked,
-                object_id=str(step.pk),
-                object_label=object_label(step.tracked, row, redacted),
-                changes=compare(step.tracked, old, new, redacted=redacted, labels=labels),
-                conflicts=tuple(_conflict(c, scope, redacted, visible) for c in step.conflicts),
-                applied=step in done,
-            )
+    return [
+        Step(
+            action=step.action,
+            tracked=step.tracked,
+            object_id=str(step.pk),
+            object_label=step.label,
+            changes=compare(step.tracked, old, new, redacted=redacted, labels=labels),
+            conflicts=tuple(_conflict(c, scope, redacted, visible) for c in step.conflicts),
+            applied=False,
         )
-    return tuple(shown)
+        for step, old, new, redacted in versions
+    ]
 
 
 def _redacted(scope: Scope | None, tracked: TrackedModel) -> frozenset[str]:
@@ -43,45 +87,42 @@ def _redacted(scope: Scope | None, tracked: TrackedModel) -> frozenset[str]:
 
 
 def _before(step: Planned) -> dict[str, Any] | None:
-    if step.live is None:
+    if step.now is None:
         return None
-    fields = step.tracked.fields if step.action == "-" else step.fields
-    links = step.links_now if step.action == "-" else step.links_then
-    values = {f.attname: value_of(step.live, f) for f in fields}
-    return {**values, **{name: sorted(step.links_now[name], key=str) for name in links}}
+    names = step.links_now if step.action == "-" else step.links_then
+    values = dict(zip(step.columns.index, step.now, strict=True))
+    return {**values, **{name: sorted(step.links_now.get(name, ()), key=str) for name in names}}
 
 
 def _after(step: Planned) -> dict[str, Any] | None:
-    if step.result is None:
+    if step.then is None:
         return None
-    values = {f.attname: value_of(step.result, f) for f in step.fields}
+    values = dict(zip(step.columns.index, step.then, strict=True))
     return {**values, **{name: sorted(keys, key=str) for name, keys in step.links_then.items()}}
 
 
-def _visible(steps: list[Planned], scope: Scope | None) -> set[Key] | None:
-    """Which of the conflicts' entries the viewer may read; None: all."""
-    if scope is None:
-        return None
+def _visible(steps: Sequence[Planned], scope: Scope | None) -> set[Key]:
+    """Which of the conflicts' entries the viewer may read."""
     wanted: dict[str, set[int]] = defaultdict(set)
-    for step in steps:
+    for step in steps if scope is not None else ():
         for conflict in step.conflicts:
             if conflict.entry is not None:
                 wanted[conflict.entry[0]].add(conflict.entry[1])
     found: set[Key] = set()
     for label, ids in wanted.items():
         tracked = registry.by_label(label)
-        if tracked is None or tracked not in scope.models:
+        if scope is None or tracked is None or tracked not in scope.models:
             continue
         for batch in batches(ids):
             found.update((label, pk) for pk in scope.entries(tracked).filter(pk__in=batch).values_list("pk", flat=True))
     return found
 
 
-def _conflict(conflict: Conflict, scope: Scope | None, redacted: frozenset[str], visible: set[Key] | None) -> Conflict:
+def _conflict(conflict: Conflict, scope: Scope | None, redacted: frozenset[str], visible: set[Key]) -> Conflict:
     """Without what the viewer may not know: an invisible row's identity, and words that may quote a hidden value."""
     if scope is None:
         return conflict
-    if conflict.entry is None or (visible is not None and conflict.entry not in visible):
+    if conflict.entry not in visible:
         conflict = replace(conflict, entry=None)
         if conflict.code is ConflictCode.STILL_REFERENCED:
             conflict = replace(conflict, message="Other rows still refer to it.")

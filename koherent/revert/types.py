@@ -1,12 +1,18 @@
 """What a revert is asked for and what it answers."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeAlias
 
 from koherent.diff import FieldChange
 from koherent.registry import TrackedModel
 
-Key = tuple[str, int]
+#: An entry: its model's label and its history id.
+Key: TypeAlias = tuple[str, int]
+
+#: Called after each batch with what is being done ("planning", "writing"), how many objects are done, and of how many.
+Progress: TypeAlias = Callable[[str, int, int], None]
 
 
 class RevertPolicy(Enum):
@@ -64,12 +70,13 @@ class Step:
 class Report:
     """The outcome. ``plan`` is the token of what was shown; ``entry_keys`` are the entries that the revert wrote.
 
-    ``assignation_id`` is the revert's own and None when nothing was written. ``conflict_count`` counts steps.
+    ``assignation_id`` is the revert's own and None when nothing was written. ``conflict_count`` counts steps with a
+    conflict. ``steps`` beyond the first page are made when they are read, which may ask the database for labels.
     """
 
     status: RevertStatus
     plan: str
     assignation_id: str | None
-    steps: tuple[Step, ...]
+    steps: Sequence[Step]
     conflict_count: int
-    entry_keys: tuple[Key, ...] = ()
+    entry_keys: Sequence[Key] = ()

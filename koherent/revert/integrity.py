@@ -1,0 +1,56 @@
+"""What the database would refuse, found beforehand: facts are read once in sets, then weighed in memory."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from koherent import registry
+from koherent.revert import constraints
+from koherent.revert.references import References, Referrers
+from koherent.revert.steps import Planned
+from koherent.revert.types import Conflict, Key
+from koherent.revert.uniques import Uniques
+from koherent.revert.values import Model
+from koherent.revert.versions import Versions
+
+
+class Integrity:
+    """References, referrers and unique values around a list of steps."""
+
+    def __init__(self, steps: Sequence[Planned]) -> None:
+        self.references = References(steps)
+        self.referrers = Referrers(steps)
+        self.uniques = Uniques(steps)
+        self._newest: dict[tuple[Model, Any], int] = {}
+
+    def check(self, active: Sequence[Planned]) -> None:
+        """Note what stands in the way when exactly the ``active`` steps are done; other rows stay as they are."""
+        by_key = {step.key: step for step in active}
+        pending: list[tuple[Planned, Conflict, Model, set[Any]]] = []
+
+        def point(step: Planned, conflict: Conflict, model: Model, pks: set[Any]) -> None:
+            pending.append((step, conflict, model, pks))
+
+        self.references.conflicts(active)
+        self.referrers.conflicts(active, by_key, point)
+        self.uniques.conflicts(active, by_key, point)
+        constraints.check(active)
+        wanted: dict[Model, set[Any]] = defaultdict(set)
+        for _step, _conflict, model, pks in pending:
+            wanted[model].update(pk for pk in pks if (model, pk) not in self._newest)
+        for model, pks in wanted.items():
+            tracked = registry.for_model(model)
+            if tracked is not None:
+                newest = Versions(tracked).newest(pks)
+                self._newest.update({(model, pk): history_id for pk, history_id in newest.items()})
+        for step, conflict, model, pks in pending:
+            step.add(replace(conflict, entry=self._entry(model, pks)))
+
+    def _entry(self, model: Model, pks: set[Any]) -> Key | None:
+        """The newest entry of the rows in the way."""
+        tracked = registry.for_model(model)
+        if tracked is None:
+            return None
+        newest = max((self._newest[model, pk] for pk in pks if (model, pk) in self._newest), default=None)
+        return None if newest is None else (tracked.label, newest)

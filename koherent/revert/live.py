@@ -1,0 +1,59 @@
+"""The objects as they are now."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from koherent.registry import TrackedModel
+from koherent.revert.steps import Planned
+from koherent.revert.values import all_rows, batches
+
+
+@dataclass(eq=False)
+class Live:
+    """Rows by key, and links: key -> many-to-many field -> keys of the other side."""
+
+    rows: dict[Any, Any]
+    links: dict[Any, dict[str, frozenset[Any]]]
+
+
+def read_live(tracked: TrackedModel, pks: Sequence[Any], lock: bool) -> Live:
+    """Read objects and their links; ``lock`` keeps others from changing the rows until the transaction ends."""
+    rows: dict[Any, Any] = {}
+    links: dict[Any, dict[str, set[Any]]] = {pk: {m.name: set() for m in tracked.m2m} for pk in pks}
+    for batch in batches(pks):
+        queryset = all_rows(tracked.model).filter(pk__in=batch).order_by("pk")
+        if lock and connections[DEFAULT_DB_ALIAS].features.has_select_for_update:
+            queryset = queryset.select_for_update(of=("self",))
+        rows.update((row.pk, row) for row in queryset)
+        for m2m in tracked.m2m:
+            found = all_rows(m2m.through).filter(**{f"{m2m.source_attname}__in": batch}).order_by()
+            for source, target in found.values_list(m2m.source_attname, m2m.target_attname):
+                links[source][m2m.name].add(target)
+    return Live(rows, {pk: {name: frozenset(keys) for name, keys in own.items()} for pk, own in links.items()})
+
+
+def built(step: Planned) -> Any:
+    """The object that a step creates, as it will be."""
+    return _filled(step.tracked.model(**{step.tracked.pk_attname: step.pk}), step)
+
+
+def instances(tracked: TrackedModel, steps: Sequence[Planned]) -> Iterator[tuple[Planned, Any]]:
+    """Each step with its object as it will be, of a deletion as it is; read in batches, and let go of."""
+    for batch in batches(list(steps)):
+        here = {row.pk: row for row in all_rows(tracked.model).filter(pk__in=[s.pk for s in batch if s.action != "+"])}
+        for step in batch:
+            if step.action == "+":
+                yield step, built(step)
+            elif step.pk in here:
+                yield step, _filled(here[step.pk], step)
+
+
+def _filled(instance: Any, step: Planned) -> Any:
+    instance._state.db = DEFAULT_DB_ALIAS
+    if step.then is not None:
+        for f, value in zip(step.columns.fields, step.then, strict=True):
+            setattr(instance, f.attname, value)
+    return instance

@@ -1,0 +1,118 @@
+"""Writes the steps of a plan set-wise, and their entries. Values are copied from history inside the database."""
+
+from collections import defaultdict
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS
+
+from koherent import recorder, registry
+from koherent.registry import TrackedModel
+from koherent.revert import copying
+from koherent.revert.parking import park
+from koherent.revert.plan import Plan
+from koherent.revert.steps import Planned
+from koherent.revert.types import Key, Progress
+from koherent.revert.values import Model, all_rows, batches
+
+Steps = dict[TrackedModel, list[Planned]]
+
+
+class Writer:
+    """Writes ``steps``, some or all of a plan's."""
+
+    def __init__(self, plan: Plan, steps: list[Planned], progress: Progress | None) -> None:
+        self.plan, self.progress = plan, progress
+        self.written: list[Key] = []
+        self.done, self.total = 0, len(steps)
+        self.deletions: Steps = {}
+        self.changes: Steps = {}
+        self.creations: Steps = {}
+        kinds = {"-": self.deletions, "~": self.changes, "+": self.creations}
+        for step in steps:
+            kinds[step.action].setdefault(step.tracked, []).append(step)
+        self.by_key = {step.key: step for step in steps}
+        self.touched: dict[TrackedModel, set[Any]] = defaultdict(set)
+
+    def write(self) -> list[Key]:
+        """Returns the keys of the new entries."""
+        for tracked, steps in self.deletions.items():
+            self.record(tracked, [step.pk for step in steps], "-")
+        self.null_references()
+        for tracked, steps in self.deletions.items():
+            self.delete(tracked, steps)
+        for tracked, steps in self.changes.items():
+            park(tracked, steps, self.creations.get(tracked, []))
+            for batch in batches(steps):
+                copying.update(tracked, batch)
+                self.tell(len(batch))
+            self.touched[tracked].update(step.pk for step in steps)
+        for tracked, steps in self.creations.items():
+            for batch in batches(steps):
+                copying.insert(tracked, batch)
+                self.tell(len(batch))
+        for kind in (self.changes, self.creations):
+            for tracked, steps in kind.items():
+                if tracked.m2m:
+                    self.write_links(tracked, steps)
+        for tracked, steps in self.creations.items():
+            self.record(tracked, [step.pk for step in steps], "+")
+        for tracked, pks in self.touched.items():
+            self.record(tracked, sorted(pks, key=str), "~", links=True)
+        return self.written
+
+    def tell(self, count: int) -> None:
+        """So many more objects have been written."""
+        self.done += count
+        if self.progress is not None:
+            self.progress("writing", self.done, self.total)
+
+    def record(self, tracked: TrackedModel, pks: list[Any], action: str, links: bool = False) -> None:
+        """Write entries of the rows as they are in the database now."""
+        ids = recorder.record(tracked, DEFAULT_DB_ALIAS, pks, action, links=links)
+        self.written += [(tracked.label, history_id) for history_id in ids]
+
+    def null_references(self) -> None:
+        """What refers to a deleted object, and may be without, lets go of it."""
+        nulls: dict[tuple[Model, str], set[Any]] = defaultdict(set)
+        for steps in self.deletions.values():
+            for step in steps:
+                for relation, pk in self.plan.integrity.referrers.left(step, self.by_key):
+                    nulls[relation.model, relation.field.name].add(pk)
+        for (model, name), pks in nulls.items():
+            for batch in batches(list(pks)):
+                all_rows(model).filter(pk__in=batch).update(**{name: None})
+            referring = registry.for_model(model)
+            if referring is not None:
+                self.touched[referring].update(pks)
+
+    def delete(self, tracked: TrackedModel, steps: list[Planned]) -> None:
+        """Rows, their links and nothing else: the plan knows of every other row that refers to them."""
+        relations: list[Any] = [r for r in tracked.model._meta.get_fields(include_hidden=True) if r.auto_created]
+        links = {
+            (r.related_model, r.field.attname)
+            for r in relations
+            if not r.concrete and r.one_to_many and r.related_model._meta.auto_created
+        }
+        links |= {(m2m.through, m2m.source_attname) for m2m in tracked.m2m}
+        for batch in batches([step.pk for step in steps]):
+            for through, attname in links:
+                all_rows(through).filter(**{f"{attname}__in": batch})._raw_delete(DEFAULT_DB_ALIAS)
+            for table in (tracked.model, *tracked.model._meta.get_parent_list()):
+                all_rows(table).filter(pk__in=batch)._raw_delete(DEFAULT_DB_ALIAS)
+            self.tell(len(batch))
+
+    def write_links(self, tracked: TrackedModel, steps: list[Planned]) -> None:
+        """Many-to-many links go and come as the plan says."""
+        for m2m in tracked.m2m:
+            going: list[tuple[Any, Any]] = []
+            coming: list[tuple[int, Any]] = []
+            for step in steps:
+                if m2m.name not in step.links_then:
+                    continue
+                then, now = step.links_then[m2m.name], step.links_now.get(m2m.name, frozenset())
+                going += [(step.pk, target) for target in now - then]
+                coming += [(step.link_sources[m2m.name, target], target) for target in sorted(then - now, key=str)]
+            for gone in batches(going):
+                copying.delete_links(m2m, gone)
+            for pairs in batches(coming):
+                copying.insert_links(m2m, pairs)
