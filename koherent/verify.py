@@ -15,7 +15,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 
 from koherent import diff
-from koherent.models import Origin
+from koherent.models import Origin, Pruned
 from koherent.registry import M2MTracked, TrackedModel, tracked_models
 
 CHUNK = 2_000
@@ -35,7 +35,7 @@ class Problem(StrEnum):
     RESURRECTED = "resurrected"
     #: The object is gone, and its latest entry is no deletion.
     VANISHED = "vanished"
-    #: An entry cannot follow the one before it: a second creation, a change after the deletion.
+    #: An entry cannot follow the one before it: a second creation, a change after the deletion, a change at first.
     IMPOSSIBLE = "impossible"
     #: A change that changed nothing: written twice.
     DUPLICATE = "duplicate"
@@ -89,7 +89,7 @@ def verify(
         raise ValueError(f"chunk is 1 to {MAX_CHUNK}")
     yield from foreign_positions(tracked, using)
     yield from check_objects(tracked, using, chunk, advance)
-    yield from _Entries(tracked, using, chunk, since, advance).findings()
+    yield from check_entries(tracked, using, chunk, since, advance)
 
 
 @contextmanager
@@ -136,24 +136,29 @@ def foreign_positions(tracked: TrackedModel, using: str) -> Iterator[Finding]:
         )
 
 
+def objects(tracked: TrackedModel, using: str) -> Any:
+    """A queryset of the live objects by key: (key, id of the latest entry or None, values of ``tracked.fields``)."""
+    latest = _history(tracked, using).filter(**{tracked.pk_attname: OuterRef("pk")}).order_by("-history_id")
+    live = _live(tracked, using).order_by("pk").annotate(koherent_latest=Subquery(latest.values("history_id")[:1]))
+    return live.values_list("pk", "koherent_latest", *(f.attname for f in tracked.fields))
+
+
 def check_objects(tracked: TrackedModel, using: str, chunk: int, advance: Advance) -> Iterator[Finding]:
     """Compare each live object with its latest entry."""
-    latest = _history(tracked, using).filter(**{tracked.pk_attname: OuterRef("pk")}).order_by("-history_id")
-    objects = _live(tracked, using).order_by("pk").annotate(koherent_latest=Subquery(latest.values("history_id")[:1]))
-    columns = objects.values_list("pk", "koherent_latest", *(f.attname for f in tracked.fields))
-    page = columns
+    rows_of = page = objects(tracked, using)
     while True:
         with one_moment(using):
             rows = list(page[:chunk])
-            findings = _compare_objects(tracked, using, rows)
+            findings = compare_objects(tracked, using, rows)
         yield from findings
         advance(len(rows))
         if len(rows) < chunk:
             return
-        page = columns.filter(pk__gt=rows[-1][0])
+        page = rows_of.filter(pk__gt=rows[-1][0])
 
 
-def _compare_objects(tracked: TrackedModel, using: str, rows: Sequence[Any]) -> list[Finding]:
+def compare_objects(tracked: TrackedModel, using: str, rows: Sequence[Any]) -> list[Finding]:
+    """The findings about rows of ``objects()``."""
     ids = [row[1] for row in rows if row[1] is not None]
     names = ("history_id", "history_type", *(f.attname for f in tracked.fields))
     entries = {entry[0]: entry for entry in _history(tracked, using).filter(history_id__in=ids).values_list(*names)}
@@ -243,6 +248,20 @@ def _grouped(rows: Iterable[Any]) -> dict[Any, list[Any]]:
     return grouped
 
 
+def check_entries(
+    tracked: TrackedModel, using: str, chunk: int, since: dt.datetime | None, advance: Advance
+) -> Iterator[Finding]:
+    """Compare each object's entries with each other, and the last one with whether the object is there."""
+    return _Entries(tracked, using, chunk, since, advance).findings()
+
+
+def _never_pruned(tracked: TrackedModel, using: str) -> bool:
+    """Whether an object's first entry is the first that it ever had."""
+    if not router.allow_migrate_model(using, Pruned):
+        return False
+    return not Pruned.objects.using(using).filter(model=tracked.label).exists()
+
+
 class _Entry(NamedTuple):
     pk: Any
     history_id: int
@@ -262,6 +281,7 @@ class _Entries:
     ) -> None:
         self.tracked, self.using, self.chunk, self.since, self.advance = tracked, using, chunk, since, advance
         self.before: _Entry | None = None
+        self.complete = _never_pruned(tracked, using)
         self.found: list[Finding] = []
         self.last: list[_Entry] = []
         self.twins: list[tuple[_Entry, _Entry]] = []
@@ -305,12 +325,15 @@ class _Entries:
 
     def _follow(self, entry: _Entry) -> None:
         before, self.before = self.before, entry
-        if before is None or before.pk != entry.pk:
-            # The first entry may be anything: what came before it was pruned, or was another package's to record.
-            if before is not None:
-                self.last.append(before)
-        elif self.since is not None and entry.date < self.since:
+        if before is not None and before.pk != entry.pk:
+            self.last.append(before)
+            before = None
+        if self.since is not None and entry.date < self.since:
             return
+        if before is None:
+            # What has no position was recorded by another package, which need not have begun with the object.
+            if entry.action != "+" and entry.position and self.complete:
+                self._report(Problem.IMPOSSIBLE, entry, "The first entry is no creation.")
         elif entry.action == "+" and before.action != "-":
             self._report(Problem.IMPOSSIBLE, entry, "A creation while the object was there.")
         elif entry.action != "+" and before.action == "-":

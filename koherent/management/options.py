@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, connections
 
+from koherent.management.arguments import usage
 from koherent.registry import TrackedModel
 from koherent.verify import CHUNK, MAX_CHUNK, models_on
 
@@ -16,13 +16,15 @@ from koherent.verify import CHUNK, MAX_CHUNK, models_on
 def add_walk_options(parser: argparse.ArgumentParser) -> None:
     """``--model``, ``--database``, ``--chunk`` and ``--json`` of commands that walk whole tables."""
     parser.add_argument(
-        "--model", action="append", dest="models", metavar="LABEL", help="A tracked model, app.model; may be repeated."
+        "--model", action="append", dest="models", metavar="LABEL", help="app.model; may be repeated; default: all"
     )
-    parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), help="Which database.")
     parser.add_argument(
-        "--chunk", type=_chunk, default=CHUNK, metavar="ROWS", help=f"Rows in one statement, {CHUNK} by default."
+        "--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), help="alias of the database"
     )
-    parser.add_argument("--json", action="store_true", help="One JSON object a line on standard output.")
+    parser.add_argument(
+        "--chunk", type=_chunk, default=CHUNK, metavar="ROWS", help=f"rows in one statement; default: {CHUNK}"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
 
 
 def _chunk(text: str) -> int:
@@ -33,7 +35,7 @@ def _chunk(text: str) -> int:
 
 
 def chosen_models(labels: Sequence[str] | None, using: str) -> list[TrackedModel]:
-    """The tracked models to walk; raises ``CommandError`` with status 2 for an unknown label."""
+    """The tracked models to walk; raises the ``CommandError`` of wrong usage for an unknown label."""
     known = {tracked.label: tracked for tracked in models_on(using)}
     if labels is None:
         return list(known.values())
@@ -43,7 +45,7 @@ def chosen_models(labels: Sequence[str] | None, using: str) -> list[TrackedModel
         if tracked is None:
             near = get_close_matches(label.lower(), known, n=1, cutoff=0.0)
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise CommandError(f"{label} is not a tracked model of this database.{hint}", returncode=2)
+            raise usage(f"{label} is not a tracked model of this database.{hint}")
         chosen[tracked.label] = tracked
     return [chosen[label] for label in sorted(chosen)]
 

@@ -168,11 +168,12 @@ class _Prune:
         return model._base_manager.using(self.using).filter(history_id__in=ids)
 
     def _leave_trace(self, going: list[Row]) -> None:
-        """How far the feed can no longer reach back."""
-        fed = [row for row in going if row.position]
-        if not fed or not router.allow_migrate_model(self.using, Pruned):
+        """How far the feed can no longer reach back; 0 where it never did, which still tells that something went."""
+        if not router.allow_migrate_model(self.using, Pruned):
             return
-        last_id, last_position = max(row.history_id for row in fed), max(row.position for row in fed)
+        fed = [row for row in going if row.position]
+        last_id = max((row.history_id for row in fed), default=0)
+        last_position = max((row.position for row in fed), default=0)
         place = {"database": identity(self.using), "model": self.tracked.label}
         traces = Pruned.objects.using(self.using)
         # Creating it first makes the UPDATE the one lock that all prunes of a model take in turn.

@@ -1,17 +1,13 @@
 """``koherent_verify``: whether the trail is whole."""
 
 import argparse
-import datetime as dt
-import sys
 from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.utils import timezone
-from django.utils.dateparse import parse_date, parse_datetime
 
+from koherent.management.arguments import moment
 from koherent.management.options import add_walk_options, chosen_models, json_line
 from koherent.management.progress import progress_bar
 from koherent.verify import Finding, size, verify
@@ -26,18 +22,19 @@ class Command(BaseCommand):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         add_walk_options(parser)
         parser.add_argument(
-            "--since", type=_moment, help="Do not compare older entries with each other (a date or time, ISO 8601)."
+            "--since",
+            metavar="AGE",
+            help="do not compare older entries with each other: an age (30d), a date or a time",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         using, as_json = options["database"], options["json"]
+        since = moment("--since", options["since"])
         models = chosen_models(options["models"], using)
         found: Counter[str] = Counter()
         for tracked in models:
-            with progress_bar(sys.stderr, tracked.label, lambda tracked=tracked: size(tracked, using)) as advance:  # type: ignore[misc]
-                for finding in verify(
-                    tracked, using=using, chunk=options["chunk"], since=options["since"], advance=advance
-                ):
+            with progress_bar(self.stderr, tracked.label, lambda tracked=tracked: size(tracked, using)) as advance:  # type: ignore[misc]
+                for finding in verify(tracked, using=using, chunk=options["chunk"], since=since, advance=advance):
                     found[finding.problem] += finding.count
                     self.stdout.write(json_line(_record(finding)) if as_json else self._line(finding))
         total = sum(found.values())
@@ -59,17 +56,3 @@ def _record(finding: Finding) -> dict[str, Any]:
     record = asdict(finding)
     record["objectId"] = record.pop("object_id")
     return record
-
-
-def _moment(text: str) -> dt.datetime:
-    try:
-        moment, day = parse_datetime(text), parse_date(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    if moment is None and day is not None:
-        moment = dt.datetime.combine(day, dt.time())
-    if moment is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no date or time")
-    if timezone.is_aware(moment) == settings.USE_TZ:
-        return moment
-    return timezone.make_aware(moment) if settings.USE_TZ else timezone.make_naive(moment)
