@@ -5,17 +5,21 @@ import os
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from django.db import connection
 
 from example_schema.models import Project
+from koherent import export
 from koherent.retention import prune
 from tests.retention.histories import days_ago
 
 pytestmark = [pytest.mark.django_db, pytest.mark.timeout(3_600)]
 
 ROWS = int(os.environ.get("RETENTION_ROWS", "20000"))
+# Every value of an export is told to tracemalloc, which takes its time.
+EXPORTED = ROWS if ROWS > 20_000 else 4_000
 MEGABYTE = 2**20
 
 
@@ -66,3 +70,14 @@ def test_a_prune_that_finds_nothing_fits_in_it_too() -> None:
     insert_rows(ROWS)
     with ceiling(12):
         assert prune(before=days_ago(40)).entries == 0
+
+
+@pytest.mark.parametrize("form", [export.ndjson, export.table])
+def test_an_export_of_any_size_fits_in_the_same_memory(form: Any) -> None:
+    insert_rows(EXPORTED)
+    with open(os.devnull, "w", encoding="utf-8") as out, ceiling(12):
+        write, written = form(out), 0
+        for entry in export.entries(export.unrestricted()):
+            write(entry)
+            written += 1
+    assert written == EXPORTED
