@@ -5,33 +5,29 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import driver, report, writes
+from benchmarks import driver, report
+from benchmarks.cases import CASES, KINDS
 from benchmarks.packages import PACKAGES
 
 
 def main(arguments: list[str]) -> None:
     """Run what was asked for and print, or write, its Markdown."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("kind", choices=["writes"], help="what to measure")
-    parser.add_argument(
-        "--packages", metavar="NAMES", type=_names(list(PACKAGES)), default=list(PACKAGES), help="default: all"
-    )
+    parser.add_argument("kind", choices=list(KINDS), help="what to measure")
+    parser.add_argument("--packages", type=_names(list(PACKAGES)), default=list(PACKAGES), help="names, by comma")
     parser.add_argument("--databases", type=_names([driver.SQLITE, driver.POSTGRESQL]), default="sqlite,postgresql")
-    parser.add_argument(
-        "--only", metavar="CASES", type=_names(list(writes.CASES)), default=list(writes.CASES), help="cases"
-    )
+    parser.add_argument("--only", type=_names(list(CASES)), help="cases, by comma")
     parser.add_argument("--rounds", type=int, default=15, help="turns of each package in each case (15)")
-    parser.add_argument(
-        "--size", type=int, help="at most so many rows in each case; the figures are promised at the full sizes"
-    )
+    parser.add_argument("--size", type=int, help="at most so many rows a case; figures are promised at the full size")
     parser.add_argument("--output", type=Path, help="write the report here instead of printing it")
     parser.add_argument("--sql", action="store_true", help="print koherent's statements of each case too")
     options = parser.parse_args(arguments)
-    sizes = {case: writes.SIZES[case] for case in options.only}
+    cases = KINDS[options.kind]
+    sizes = {name: cases[name].full_size for name in options.only or cases if name in cases}
     if options.size is not None:
-        sizes = {case: min(size, options.size) for case, size in sizes.items()}
+        sizes = {name: min(size, options.size) for name, size in sizes.items()}
     results = [driver.run(options.packages, database, sizes, options.rounds) for database in options.databases]
-    text = report.markdown("Writes", results, "python -m benchmarks " + " ".join(arguments))
+    text = report.markdown(options.kind, results, "python -m benchmarks " + " ".join(arguments))
     if options.sql:
         text += report.statements(results, "koherent")
     if options.output is None:

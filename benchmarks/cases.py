@@ -1,8 +1,7 @@
 """All cases by name."""
 
-from typing import Any
+from benchmarks import undo, writes
+from benchmarks.case import Case
 
-from benchmarks import writes
-
-CASES: dict[str, Any] = {**writes.CASES}
-SIZES: dict[str, int] = {**writes.SIZES}
+KINDS: dict[str, dict[str, type[Case]]] = {"writes": writes.CASES, "undo": undo.CASES}
+CASES: dict[str, type[Case]] = {name: case for cases in KINDS.values() for name, case in cases.items()}

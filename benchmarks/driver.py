@@ -80,8 +80,10 @@ class Outcome:
 
     seconds: list[float] = field(default_factory=list)
     statements: list[str] = field(default_factory=list)
-    entries: int = 0
-    attributed: int = 0
+    #: Megabytes above the idle process, of one run.
+    peak: float = 0.0
+    #: What was missing: the entries, or their actor.
+    note: str = ""
 
     @property
     def median(self) -> float:
@@ -122,19 +124,23 @@ def run(packages: Sequence[str], database: str, sizes: dict[str, int], rounds: i
     """
     results = Results(database, sizes)
     with workers(packages, database) as made:
+        for worker in made.values():
+            worker.send("create")
         for package, worker in made.items():
-            results.versions[package] = worker.do("create")
+            results.versions[package] = worker.answer()
         for case, size in sizes.items():
             note(f"{database}: {case} of {size} ")
-            outcomes = results.outcomes[case] = {package: Outcome() for package in made}
-            for package, worker in made.items():
+            only = CASES[case].only
+            taking_part = {package: worker for package, worker in made.items() if only is None or package in only}
+            outcomes = results.outcomes[case] = {}
+            for package, worker in taking_part.items():
                 worker.do("seed", case=case, size=size)
                 outcomes[package] = Outcome(**worker.do("count", case=case))
                 worker.do("analyze")
-            names = list(made)
+            names = list(taking_part)
             for turn in range(min(rounds, CASES[case].most_rounds)):
                 note(".")
-                shift = turn % len(names)
+                shift = turn % max(len(names), 1)
                 for package in names[shift:] + names[:shift]:
                     outcomes[package].seconds += made[package].do("run", case=case, repeats=CASES[case].inner)
             note("\n")

@@ -45,38 +45,39 @@ def machine(results: Sequence[Results]) -> str:
     return text + "\n".join(lines)
 
 
-def markdown(title: str, results: Sequence[Results], command: str) -> str:
+#: What each kind's times are compared with.
+BASELINES = {"writes": "plain", "undo": "koherent"}
+
+
+def markdown(kind: str, results: Sequence[Results], command: str) -> str:
     """The whole report of one run."""
-    parts = [f"# {title}", f"`{command}`: {machine(results)}"]
+    baseline = BASELINES[kind]
+    parts = [f"# {kind.capitalize()}", f"`{command}`: {machine(results)}"]
     for result in results:
         parts.append(f"## {NAMES[result.database]}")
         rows = figures.verdicts(result)
         if rows:
             parts.append(table(["case", "figure", "measured", "limit", "aim", ""], rows))
-        packages = list(result.versions)
+        packages = [name for name in result.versions if any(name in found for found in result.outcomes.values())]
         body = [
-            [CASES[case].title.format(size=result.sizes[case])]
-            + [_cell(outcomes.get(package), outcomes.get("plain")) for package in packages]
+            [CASES[case].title.format(size=f"{result.sizes[case]:,}")]
+            + [_cell(outcomes.get(package), outcomes.get(baseline)) for package in packages]
             for case, outcomes in result.outcomes.items()
         ]
-        parts.append("Times of plain Django's, then median milliseconds / statements:")
+        parts.append(f"Times of {TITLES[baseline].strip('*')}'s time, then median milliseconds / statements:")
         parts.append(table(["", *(TITLES[package] for package in packages)], body))
     return "\n\n".join(parts) + "\n"
 
 
-def _cell(outcome: Outcome | None, plain: Outcome | None) -> str:
+def _cell(outcome: Outcome | None, baseline: Outcome | None) -> str:
     if outcome is None or not outcome.seconds:
         return "-"
     absolute = f"{_milliseconds(outcome.median)} / {len(outcome.statements)}"
-    if plain is outcome:
+    if outcome.note:
+        absolute += f", {outcome.note}"
+    if baseline is None or not baseline.seconds or baseline is outcome:
         return absolute
-    if not outcome.entries:
-        absolute += ", no entry"
-    elif outcome.attributed < outcome.entries:
-        absolute += ", no actor"
-    if plain is None or not plain.seconds:
-        return absolute
-    return f"**{outcome.median / plain.median:.2f}** ({absolute})"
+    return f"**{outcome.median / baseline.median:.2f}** ({absolute})"
 
 
 def _milliseconds(seconds: float) -> str:

@@ -3,6 +3,7 @@
 An order is ``{"do": name, ...}``; the answer ``{"ok": result}``, or the process ends with its traceback.
 """
 
+import gc
 import json
 import os
 import sys
@@ -10,6 +11,8 @@ from functools import partial
 from typing import Any
 
 import django
+
+from benchmarks.measure import counted, memory, reset_peak, timed
 
 
 class Worker:
@@ -27,6 +30,8 @@ class Worker:
 
         call_command("migrate", run_syncdb=True, verbosity=0)
         self.package.setup()
+        gc.collect()
+        self.idle = memory("VmRSS")
         return self.package.versions()
 
     def seed(self, case: str, size: int) -> None:
@@ -40,8 +45,6 @@ class Worker:
 
     def analyze(self) -> None:
         """Give the database its statistics, and this process's own objects to the garbage collector's old age."""
-        import gc
-
         from django.db import connection
 
         with connection.cursor() as cursor:
@@ -51,8 +54,6 @@ class Worker:
 
     def run(self, case: str, repeats: int) -> list[float]:
         """Seconds of each repeat."""
-        from benchmarks.measure import timed
-
         made = self.cases[case]
         seconds = []
         for _ in range(repeats):
@@ -60,16 +61,22 @@ class Worker:
         return seconds
 
     def count(self, case: str) -> dict[str, Any]:
-        """The statements of one run, and what it left: entries, and those of them with user and correlation id."""
-        from benchmarks.measure import counted
-
+        """The statements of one run, its peak of memory, and what was missing of its entries."""
         made = self.cases[case]
         given = made.prepare()
         before = self.package.recorded()
+        gc.collect()
+        reset_peak()
         with counted() as statements:
             made.work(given)
+        peak = memory("VmHWM") - self.idle
         after = self.package.recorded()
-        return {"statements": statements, "entries": after[0] - before[0], "attributed": after[1] - before[1]}
+        made.check(given)
+        return {
+            "statements": statements,
+            "peak": peak,
+            "note": made.note(after[0] - before[0], after[1] - before[1]),
+        }
 
 
 def main() -> None:

@@ -2,10 +2,9 @@
 
 import datetime
 import itertools
-from abc import ABC, abstractmethod
 from typing import Any
 
-from benchmarks.packages.base import Package
+from benchmarks.case import Case
 
 MOMENT = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 #: What is written differs each time, so that no write is one that changes nothing.
@@ -31,34 +30,11 @@ def samples(count: int, **values: Any) -> list[Any]:
     ]
 
 
-class WriteCase(ABC):
-    """One kind of write, of ``size`` rows."""
-
-    title: str
-    #: How often a worker repeats it in one turn; small work needs more repeats than turns.
-    inner = 1
-    #: Turns after which more would only take time.
-    most_rounds = 1000
-
-    def __init__(self, package: Package, size: int) -> None:
-        self.package, self.size = package, size
-
-    def seed(self) -> None:  # noqa: B027  # most cases need nothing of their own
-        """Rows that the case works on; once."""
-
-    @abstractmethod
-    def prepare(self) -> Any:
-        """What the work is given; not timed."""
-
-    @abstractmethod
-    def work(self, given: Any) -> None:
-        """The attributed write; timed."""
-
-
-class Saves(WriteCase):
+class Saves(Case):
     """``size`` plain full saves in one unit of work."""
 
     title = "{size} saves in one unit"
+    full_size = 100
 
     def seed(self) -> None:
         from benchmarks.lab.models import Sample
@@ -86,6 +62,7 @@ class Save(Saves):
     """One ``save()`` under autocommit, the attribution of its request included."""
 
     title = "one save(), autocommit"
+    full_size = 1
     inner = 20
 
     def work(self, given: Any) -> None:
@@ -93,7 +70,7 @@ class Save(Saves):
             self.package.save(given[0])
 
 
-class BulkCreate(WriteCase):
+class BulkCreate(Case):
     title = "bulk_create of {size}"
 
     def prepare(self) -> Any:
@@ -108,6 +85,7 @@ class BulkCreate(WriteCase):
 
 class Update(Saves):
     title = "update() of {size}"
+    full_size = 1000
 
     def prepare(self) -> Any:
         from benchmarks.lab.models import Sample
@@ -121,6 +99,7 @@ class Update(Saves):
 
 class BulkUpdate(Saves):
     title = "bulk_update of {size}"
+    full_size = 1000
 
     def work(self, given: Any) -> None:
         from benchmarks.lab.models import Sample
@@ -129,7 +108,7 @@ class BulkUpdate(Saves):
             self.package.bulk_update(Sample, given, ["quantity", "note"])
 
 
-class Delete(WriteCase):
+class Delete(Case):
     """``queryset.delete()`` with a cascade to five tracked readings each."""
 
     title = "delete() of {size}, cascade of 5 each"
@@ -155,7 +134,7 @@ class Delete(WriteCase):
             self.package.delete(given)
 
 
-CASES: dict[str, type[WriteCase]] = {
+CASES: dict[str, type[Case]] = {
     "save": Save,
     "saves": Saves,
     "bulk_create": BulkCreate,
@@ -163,4 +142,3 @@ CASES: dict[str, type[WriteCase]] = {
     "bulk_update": BulkUpdate,
     "delete": Delete,
 }
-SIZES = {"save": 1, "saves": 100, "bulk_create": 1000, "update": 1000, "bulk_update": 1000, "delete": 1000}

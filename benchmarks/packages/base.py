@@ -34,7 +34,7 @@ class Package:
         """Make what attribution needs; the tables are there."""
         from django.contrib.auth import get_user_model
 
-        self.user = get_user_model().objects.create_superuser("ada", "ada@example.org", "secret")
+        self.user = get_user_model().objects.create_superuser("ada", "ada@example.org", None)
 
     @contextmanager
     def attributed(self) -> Iterator[str]:
@@ -64,6 +64,22 @@ class Package:
     def delete(self, queryset: Any) -> None:
         """Delete many and what hangs on them."""
         queryset.delete()
+
+    def change(self, queryset: Any, **values: Any) -> None:
+        """Set the same values on many, in a way that ``undo`` can find by its correlation id."""
+        self.update(queryset, **values)
+
+    def undo(self, model: type[models.Model], correlation_id: str) -> None:
+        """Take back what a correlation id did to a model's objects."""
+        raise NotImplementedError
+
+    def entry_before(self, instance: models.Model) -> Any:
+        """The entry before the newest one of an object."""
+        raise NotImplementedError
+
+    def undo_one(self, model: type[models.Model], key: Any) -> None:
+        """Give an object the values of the entry with this key."""
+        raise NotImplementedError
 
     def entries(self) -> list[tuple[Any, dict[str, Any]]]:
         """Querysets of all that was recorded, each with the filter that only attributed rows pass."""

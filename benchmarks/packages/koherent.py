@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.db import models
+
 from benchmarks.packages.base import Package
 
 
@@ -28,6 +30,25 @@ class Koherent(Package):
         assignation_id = uuid.uuid4().hex
         with koherent.audit(user=self.user, app="bench", assignation_id=assignation_id):
             yield assignation_id
+
+    def undo(self, model: type[models.Model], correlation_id: str) -> None:
+        """Its own revert: planned, checked for conflicts, locked, recorded."""
+        from koherent.revert import RevertStatus, revert_assignation
+
+        report = revert_assignation(None, correlation_id)
+        assert report.status is RevertStatus.APPLIED
+
+    def entry_before(self, instance: models.Model) -> Any:
+        """The second newest row of its history."""
+        history: Any = instance
+        return history.history.order_by("-history_id")[1]
+
+    def undo_one(self, model: type[models.Model], key: Any) -> None:
+        """Its own revert."""
+        from koherent.revert import RevertStatus, revert_to
+
+        report = revert_to(None, model._meta.label_lower, key)
+        assert report.status is RevertStatus.APPLIED
 
     def entries(self) -> list[tuple[Any, dict[str, Any]]]:
         """All history rows."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from django.db import models
+from django.db import models, transaction
 
 from benchmarks.packages.simple_history import SimpleHistory
 
@@ -28,6 +28,18 @@ class Koherent4(SimpleHistory):
         from koherent.fields import ProvenanceField
 
         return ProvenanceField(history_id_field=models.BigAutoField(primary_key=True))
+
+    def change(self, queryset: Any, **values: Any) -> None:
+        """Its bulk rows name no task, so each is saved."""
+        with transaction.atomic():
+            for instance in queryset:
+                for name, value in values.items():
+                    setattr(instance, name, value)
+                instance.save()
+
+    def correlated(self, correlation_id: str) -> dict[str, Any]:
+        """The filter for a task."""
+        return {"task__task_id": correlation_id}
 
     def setup(self) -> None:
         """An account, a client and an organization, as a token would have made them."""

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.db import models, transaction
+
 from benchmarks.packages.base import M, Package
 
 
@@ -32,6 +34,24 @@ class PgHistory(Package):
 
         with pghistory.context(user=self.user.pk, app="bench") as context:
             yield str(context.id)
+
+    def undo(self, model: type[models.Model], correlation_id: str) -> None:
+        """Each event's predecessor, reverted to."""
+        events: Any = model
+        events = events.pgh_event_model._default_manager
+        with transaction.atomic():
+            for event in list(events.filter(pgh_context_id=correlation_id)):
+                events.filter(pgh_obj_id=event.pgh_obj_id, pgh_id__lt=event.pgh_id).order_by("-pgh_id")[0].revert()
+
+    def entry_before(self, instance: models.Model) -> Any:
+        """The second newest event."""
+        model: Any = type(instance)
+        return model.pgh_event_model._default_manager.filter(pgh_obj_id=instance.pk).order_by("-pgh_id")[1]
+
+    def undo_one(self, model: type[models.Model], key: Any) -> None:
+        """Its own revert."""
+        events: Any = model
+        events.pgh_event_model._default_manager.get(pk=key).revert()
 
     def entries(self) -> list[tuple[Any, dict[str, Any]]]:
         """All rows of its event tables."""

@@ -34,6 +34,25 @@ class Reversion(Package):
             reversion.set_comment(correlation_id)
             yield correlation_id
 
+    def undo(self, model: type[models.Model], correlation_id: str) -> None:
+        """The revision before, which holds all of the same objects, reverted to."""
+        from reversion.models import Revision
+
+        done = Revision.objects.get(comment=correlation_id)
+        Revision.objects.filter(pk__lt=done.pk).order_by("-pk")[0].revert()
+
+    def entry_before(self, instance: models.Model) -> Any:
+        """The second newest version."""
+        from reversion.models import Version
+
+        return Version.objects.get_for_object(instance)[1]
+
+    def undo_one(self, model: type[models.Model], key: Any) -> None:
+        """Its own revert."""
+        from reversion.models import Version
+
+        Version.objects.get(pk=key).revert()
+
     def entries(self) -> list[tuple[Any, dict[str, Any]]]:
         """Its one table of versions."""
         from reversion.models import Version

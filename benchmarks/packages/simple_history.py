@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
-from django.db import models
+from django.db import models, transaction
 
 from benchmarks.packages.base import Package
 
@@ -45,6 +45,27 @@ class SimpleHistory(Package):
         finally:
             del HistoricalRecords.context.request
             correlation.reset(token)
+
+    def undo(self, model: type[models.Model], correlation_id: str) -> None:
+        """Each record's predecessor, saved as an instance."""
+        history: Any = model
+        with transaction.atomic():
+            for record in list(history.history.filter(**self.correlated(correlation_id))):
+                record.prev_record.instance.save()
+
+    def correlated(self, correlation_id: str) -> dict[str, Any]:
+        """The filter for a correlation id."""
+        return {"correlation_id": correlation_id}
+
+    def entry_before(self, instance: models.Model) -> Any:
+        """The second newest record."""
+        history: Any = instance
+        return history.history.order_by("-history_id")[1]
+
+    def undo_one(self, model: type[models.Model], key: Any) -> None:
+        """The record's instance, saved: what its documentation advises."""
+        history: Any = model
+        history.history.get(pk=key).instance.save()
 
     #: What an attributed row has.
     named: dict[str, Any] = {"history_user__isnull": False, "correlation_id__isnull": False}
