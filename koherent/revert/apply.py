@@ -14,6 +14,7 @@ from koherent.revert.authorise import Guard
 from koherent.revert.plan import Plan, Planning
 from koherent.revert.show import ShownSteps
 from koherent.revert.steps import Planned
+from koherent.revert.telling import Telling
 from koherent.revert.token import token_of
 from koherent.revert.types import Conflict, ConflictCode, Key, Progress, Report, RevertPolicy, RevertStatus
 from koherent.revert.writer import Writer
@@ -128,8 +129,12 @@ def _apply(request: Request) -> Report:
     assignation_id = str(uuid.uuid4())
     outer = current_audit().assignation_id
     metadata = {} if outer is None else {"requestAssignationId": outer}
-    with revert_audit(assignation_id, request.reason, metadata), recorder.suspended():
-        written = Writer(decision.plan, decision.steps, request.progress).write()
+    telling = Telling(decision.steps)
+    with revert_audit(assignation_id, request.reason, metadata):
+        telling.before()
+        with recorder.suspended():
+            written = Writer(decision.plan, decision.steps, request.progress).write()
+        telling.after()
     Assignation.objects.using(DEFAULT_DB_ALIAS).filter(assignation_id=assignation_id).update(**request.links)
     if connection.vendor == "postgresql":
         # A deferred constraint must fail here, where it can be answered, and not at somebody's COMMIT.
