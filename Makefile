@@ -105,12 +105,17 @@ locks: ## pin requirements/*.txt anew (needs uv)
 ci: ## what has to be green before a change goes in
 	bash .ci/run
 
-deep: $(READY) ## the long tier: the suite in three random orders, memory ceilings with a million rows
+deep: $(READY) ## the long tier: three random orders, memory ceilings and plans on a million rows (needs a running PostgreSQL)
 	RETENTION_ROWS=1000000 $(RUN) -m pytest tests/retention/test_memory.py $(PYTEST_ARGS)
 	for seed in 1 2 3; do \
 		$(RUN) -m pytest -p no:cacheprovider --randomly-seed=$$seed $(PYTEST_ARGS) && \
 		$(RUN) -m pytest -p no:cacheprovider --randomly-seed=$$seed $(WIDE) $(PYTEST_ARGS) || exit 1; \
 	done
+	$(MAKE) plans
+
+.PHONY: plans
+plans: $(READY) ## on a million rows in a running PostgreSQL: which index each filter uses, and that pages do not grow
+	EXAMPLE_DB=postgres EXAMPLE_ROWS=$${EXAMPLE_ROWS:-1000000} $(RUN) -m pytest tests/plans --timeout 900 $(PYTEST_ARGS)
 
 clean: ## remove environments, caches and the demo's data
 	rm -rf .venv* .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage dist build *.sqlite3

@@ -8,7 +8,7 @@ from django.db import models
 from simple_history.models import HistoricalRecords, HistoricForeignKey, HistoricOneToOneField
 
 from koherent import managers, registry, signal
-from koherent.models import HistoryEntryModel
+from koherent.models import HistoryEntryModel, history_indexes
 
 __all__ = ["GenericRelation", "HistoricForeignKey", "HistoricOneToOneField", "HistoryField"]
 
@@ -67,12 +67,9 @@ class HistoryField(HistoricalRecords):  # type: ignore[misc]  # django-simple-hi
         return False
 
     def get_meta_options(self, model: type[models.Model]) -> dict[str, Any]:
-        """Indexes for a page (by date) and for the entry before (by object)."""
+        """With the indexes that reading and writing the trail need, and no others."""
         options: dict[str, Any] = super().get_meta_options(model)
-        options["indexes"] = [
-            models.Index(fields=["history_date", "history_id"]),
-            models.Index(fields=[model._meta.pk.name, "history_id"]),
-        ]
+        options["indexes"] = history_indexes(model._meta.label, model._meta.pk.name)
         return options
 
     # django-simple-history's own handlers stay connected by its finalize() and do nothing: signal.py and managers.py

@@ -1,5 +1,7 @@
 """The tables of the trail: the base of every history row, and what all tracked models share."""
 
+import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import models
@@ -47,10 +49,11 @@ class HistoryEntryModel(models.Model):
 
     ``actor_id`` and ``actor_name`` are the account's key and name as they were, so they outlive the account.
     ``position`` is 0 for rows that no feed delivers. ``field_set`` names the fields that the model had (``FieldSet``).
+    The indexes are those of ``history_indexes()``: ``Meta.indexes`` of a base does not reach history models.
     """
 
     app = models.CharField(max_length=255, null=True, editable=False)
-    assignation_id = models.CharField(max_length=255, null=True, editable=False, db_index=True)
+    assignation_id = models.CharField(max_length=255, null=True, editable=False)
     actor_id = models.CharField(max_length=255, null=True, editable=False)
     actor_name = models.CharField(max_length=255, null=True, editable=False)
     metadata = models.JSONField(default=dict, editable=False)
@@ -60,6 +63,33 @@ class HistoryEntryModel(models.Model):
 
     class Meta:
         abstract = True
+
+
+def history_indexes(label: str, key: str) -> list[models.Index]:
+    """The indexes of one history table, ``label`` being the tracked model's and ``key`` the name of its primary key.
+
+    docs/storage.md says which query each of them serves. Every one of them is paid for by every write.
+    """
+    order = ("history_date", "history_id")
+    attributed = {name: models.Q(**{f"{name}__isnull": False}) for name in ("assignation_id", "actor_id", "app")}
+    return [
+        _index(label, "date", order),
+        _index(label, "object", (key, "history_id")),
+        _index(label, "page", (key, *order)),
+        _index(label, "action", ("history_type", *order)),
+        _index(label, "actor", ("actor_id", *order), attributed["actor_id"]),
+        _index(label, "app", ("app", *order), attributed["app"]),
+        _index(label, "work", ("assignation_id", *order), attributed["assignation_id"]),
+        _index(label, "parts", ("assignation_id", "actor_id", "app"), attributed["assignation_id"]),
+        _index(label, "with", order, attributed["assignation_id"]),
+        _index(label, "without", order, models.Q(assignation_id__isnull=True)),
+    ]
+
+
+def _index(label: str, purpose: str, fields: Sequence[str], condition: models.Q | None = None) -> models.Index:
+    # Index names are the whole schema's, and at most 30 characters.
+    digest = hashlib.blake2b(label.lower().encode(), digest_size=5).hexdigest()
+    return models.Index(fields=list(fields), name=f"koherent_{digest}_{purpose}", condition=condition)
 
 
 class KoherentHistoryModel(models.Model):
@@ -95,10 +125,19 @@ class Assignation(models.Model):
     """
 
     id = models.BigAutoField(primary_key=True)
-    assignation_id = models.CharField(max_length=255, db_index=True)
+    assignation_id = models.CharField(max_length=255)
     started_at = models.DateTimeField()
-    reverts = models.CharField(max_length=255, null=True, db_index=True)
+    reverts = models.CharField(max_length=255, null=True)
     reverts_entry = models.CharField(max_length=255, null=True)
+
+    class Meta:
+        # ``db_index`` would add a second index for LIKE, which nothing asks for.
+        indexes = [
+            models.Index(fields=["assignation_id", "id"], name="koherent_assignation_id"),
+            models.Index(
+                fields=["reverts"], name="koherent_assignation_reverts", condition=models.Q(reverts__isnull=False)
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.assignation_id

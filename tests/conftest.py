@@ -45,6 +45,9 @@ def _nobody_else_in_the_test_database(django_db_setup: None, django_db_blocker: 
 
 # These need two connections at once, PostgreSQL's transaction ids and its snapshots: `make postgres` runs them.
 collect_ignore = [] if os.environ.get("EXAMPLE_DB") == "postgres" else ["postgres"]
+# A million rows, for `make plans`.
+if "EXAMPLE_ROWS" not in os.environ:
+    collect_ignore.append("plans")
 # A project of its own: `pytest --ds=tests.wide.settings tests/wide`.
 if not apps.is_installed("tests.wide"):
     collect_ignore.append("wide")

@@ -60,7 +60,7 @@ class _Terms:
 def _agree(viewer: Viewer, filters: Filters) -> _Terms:
     """Raises ``Unauthenticated``, ``Forbidden``, ``BadFilter``."""
     scope = scope_for(_fresh(viewer))
-    chosen = [tracked for tracked, _ in filters.resolve(scope)]
+    chosen = [selected.tracked for selected in filters.resolve(scope)]
     plain = replace(
         filters,
         since=None if filters.since is None else moment(filters.since, "since"),

@@ -87,7 +87,7 @@ def _checked(viewer: Viewer, filters: Filters) -> tuple[str, Filters]:
     chosen = filters.resolve(scope_for(viewer))
     return str(viewer.user.pk), replace(
         filters,
-        object_id=None if filters.object_id is None else str(object_key(chosen[0][0], filters.object_id)),
+        object_id=None if filters.object_id is None else str(object_key(chosen[0].tracked, filters.object_id)),
         since=None if filters.since is None else moment(filters.since, "since"),
         until=None if filters.until is None else moment(filters.until, "until"),
     )

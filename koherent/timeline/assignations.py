@@ -10,8 +10,9 @@ from django.db.models import Count, Exists, Max, Min, OuterRef, Q
 from koherent.errors import BadCursor
 from koherent.models import Assignation
 from koherent.policy import Scope
+from koherent.timeline.cursors import decode_cursor, encode_cursor, is_id
 from koherent.timeline.entries import EntryUser, deleted_actors
-from koherent.timeline.filters import decode_cursor, encode_cursor, is_id, storable
+from koherent.timeline.filters import storable
 from koherent.timeline.pages import page_size
 
 

@@ -4,18 +4,18 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from django.contrib.auth import get_user_model
-from django.core.exceptions import EmptyResultSet, ValidationError
-from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.models import OuterRef, Q, Subquery
+from django.core.exceptions import ValidationError
+from django.db import DEFAULT_DB_ALIAS
 
 from koherent import diff
 from koherent.diff import FieldChange, ForeignKeyLabels
-from koherent.policy import Action, Entries, Scope
+from koherent.policy import Action, Scope
 from koherent.registry import TrackedModel
-from koherent.timeline.filters import MAX_ID, Position
+from koherent.timeline.cursors import MAX_ID, Position
+from koherent.timeline.search import Found, Search, find
 
 
 class EntryUser(NamedTuple):
@@ -92,94 +92,69 @@ class Entry:
         return shown
 
 
-class Found(NamedTuple):
-    """An entry found by a search, and the entry before of the same object among the visible ones."""
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which parts of the entries are needed; what is not is not read, and empty.
 
-    tracked: TrackedModel
-    history_id: int
-    before: int | None
+    ``changes``: what changed, which takes the entry before; ``labels``: what people call the foreign keys in it;
+    ``links``: many-to-many keys in ``values``; ``accounts``: whether the user's account is gone; ``surroundings``: on a
+    page, whether there is more on the side that a cursor bounds.
+    """
 
-
-class Search(NamedTuple):
-    """The part of a search in one model. ``rows`` are visible entries, filtered."""
-
-    tracked: TrackedModel
-    rows: Entries
-
-
-def find(
-    scope: Scope, searches: Sequence[Search], *, limit: int | None = None, newest_first: bool = True
-) -> list[Found]:
-    """The keys of the first ``limit`` entries in browsing order (or its reverse), over all models in one statement."""
-    connection = connections[DEFAULT_DB_ALIAS]
-    ordering = ("-history_date", "-history_id") if newest_first else ("history_date", "history_id")
-    branches: list[str] = []
-    params: list[Any] = []
-    for rank, (tracked, rows) in enumerate(searches):
-        earlier = scope.entries(tracked).filter(
-            **{tracked.pk_attname: OuterRef(tracked.pk_attname)}, history_id__lt=OuterRef("history_id")
-        )
-        branch: Any = rows.annotate(
-            koherent_before=Subquery(earlier.order_by("-history_id").values("history_id")[:1])
-        ).values_list("history_date", "history_id", "koherent_before")
-        # Without a limit the order is the outer statement's business alone.
-        branch = branch.order_by() if limit is None else branch.order_by(*ordering)[:limit]
-        try:
-            sql, branch_params = branch.query.get_compiler(connection=connection).as_sql()
-        except EmptyResultSet:
-            continue
-        # The place of the label stands for the label: a database's collation may order text its own way.
-        branches.append(
-            f"SELECT b.history_date, {rank} AS label_rank, b.history_id, b.koherent_before FROM ({sql}) AS b"
-        )
-        params += branch_params
-    if not branches:
-        return []
-    direction = "DESC" if newest_first else "ASC"
-    statement = " UNION ALL ".join(branches) + f" ORDER BY 1 {direction}, 2 {direction}, 3 {direction}"
-    if limit is not None:
-        statement += f" LIMIT {limit:d}"
-    with connection.cursor() as cursor:
-        cursor.execute(statement, params)
-        return [Found(searches[rank].tracked, id, before) for _, rank, id, before in cursor.fetchall()]
+    changes: bool = True
+    labels: bool = True
+    links: bool = True
+    accounts: bool = True
+    surroundings: bool = True
 
 
-def materialise(scope: Scope, found: Sequence[Found]) -> list[Entry]:
+EVERYTHING = Wanted()
+
+
+def materialise(scope: Scope, found: Sequence[Found], wanted: Wanted = EVERYTHING) -> list[Entry]:
     """The entries of what was found, in its order; one that vanished meanwhile is left out.
 
     One statement for each model, many-to-many field and model pointed to, and one for the accounts.
     """
+    rows, values = _rows(scope, found, links=wanted.links or wanted.changes)
+    hits = [hit for hit in found if hit.key in rows]
+    labels = ForeignKeyLabels(scope)
+    pairs: list[tuple[Any, Any] | None] = []
+    for hit in hits:
+        pair = None
+        if wanted.changes:
+            before = None if hit.before is None else values.get((hit.tracked, hit.before))
+            pair = _versions(rows[hit.key].history_type, before, values[hit.key])
+        pairs.append(pair)
+        if pair is not None and wanted.labels:
+            labels.want(hit.tracked, *pair, redacted=scope.redacted(hit.tracked))
+    labels.load()
+    actors = {rows[hit.key].actor_id for hit in hits} - {None}
+    gone = deleted_actors(actors) if wanted.accounts else set()
+    entries = []
+    for hit, pair in zip(hits, pairs, strict=True):
+        earlier = None if hit.before is None else rows.get((hit.tracked, hit.before))
+        entries.append(_entry(scope, hit.tracked, rows[hit.key], earlier, values[hit.key], pair, labels, gone))
+    return entries
+
+
+Key: TypeAlias = "tuple[TrackedModel, int]"
+
+
+def _rows(scope: Scope, found: Sequence[Found], *, links: bool) -> tuple[dict[Key, Any], dict[Key, dict[str, Any]]]:
+    """The visible rows of what was found and of the entries before, and their values."""
     wanted: dict[TrackedModel, set[int]] = {}
     for hit in found:
         ids = wanted.setdefault(hit.tracked, set())
         ids.update({hit.history_id} if hit.before is None else {hit.history_id, hit.before})
-    rows: dict[tuple[TrackedModel, int], Any] = {}
-    values: dict[tuple[TrackedModel, int], dict[str, Any]] = {}
+    rows: dict[Key, Any] = {}
+    values: dict[Key, dict[str, Any]] = {}
     for tracked, ids in wanted.items():
-        links = diff.load_links(tracked, ids)
+        linked = diff.load_links(tracked, ids) if links else {}
         for row in scope.entries(tracked).filter(history_id__in=ids):
             rows[(tracked, row.history_id)] = row
-            values[(tracked, row.history_id)] = diff.values_of(tracked, row, links.get(row.history_id, {}))
-    hits = [hit for hit in found if (hit.tracked, hit.history_id) in rows]
-    labels = ForeignKeyLabels(scope)
-    pairs: list[tuple[Any, Any] | None] = []
-    for hit in hits:
-        now = values[(hit.tracked, hit.history_id)]
-        before = None if hit.before is None else values.get((hit.tracked, hit.before))
-        pair = _versions(rows[(hit.tracked, hit.history_id)].history_type, before, now)
-        pairs.append(pair)
-        if pair is not None:
-            labels.want(hit.tracked, *pair, redacted=scope.redacted(hit.tracked))
-    labels.load()
-    gone = deleted_actors(row.actor_id for row in (rows[(h.tracked, h.history_id)] for h in hits) if row.actor_id)
-    entries = []
-    for hit, pair in zip(hits, pairs, strict=True):
-        row = rows[(hit.tracked, hit.history_id)]
-        earlier = None if hit.before is None else rows.get((hit.tracked, hit.before))
-        entries.append(
-            _entry(scope, hit.tracked, row, earlier, values[(hit.tracked, hit.history_id)], pair, labels, gone)
-        )
-    return entries
+            values[(tracked, row.history_id)] = diff.values_of(tracked, row, linked.get(row.history_id, {}))
+    return rows, values
 
 
 def _versions(action: str, before: Any, now: Any) -> tuple[Any, Any] | None:
@@ -216,15 +191,16 @@ def _entry(
     )
 
 
-def load(scope: Scope, keys: Sequence[tuple[str, int]]) -> list[Entry]:
+def load(scope: Scope, keys: Sequence[tuple[str, int]], wanted: Wanted = EVERYTHING) -> list[Entry]:
     """The visible entries of (label, history id), in the given order; what is unknown or hidden is left out."""
     ids: dict[TrackedModel, set[int]] = {}
     for label, history_id in keys:
         tracked = scope.tracked(label)
         if tracked is not None and 0 <= history_id <= MAX_ID:
             ids.setdefault(tracked, set()).add(history_id)
-    searches = [Search(t, scope.entries(t).filter(Q(history_id__in=wanted))) for t, wanted in ids.items()]
-    loaded = {entry.key: entry for entry in materialise(scope, find(scope, searches))}
+    searches = [Search(tracked, scope.entries(tracked).filter(history_id__in=some)) for tracked, some in ids.items()]
+    found = find(scope, searches, neighbours=wanted.changes)
+    loaded = {entry.key: entry for entry in materialise(scope, found, wanted)}
     ordered = ((label.lower(), history_id) for label, history_id in keys)
     return [loaded[key] for key in ordered if key in loaded]
 

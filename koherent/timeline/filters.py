@@ -1,11 +1,9 @@
-"""Which entries a page is about, and where it begins: filters and cursors."""
+"""Which entries a page is about."""
 
-import base64
-import binascii
 import datetime as dt
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -13,11 +11,17 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.utils import timezone
 
-from koherent.errors import BadCursor, BadFilter
+from koherent.errors import BadFilter, LimitExceeded
 from koherent.policy import Action, Scope
 from koherent.registry import TrackedModel
 
-MAX_ID = 2**63 - 1
+#: The most values that one list of a filter may have.
+LIST_LIMIT = 1000
+
+#: The most parts that a search in one model is split into.
+MAX_PARTS = 12
+
+ACTIONS = ("+", "~", "-")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,31 +42,28 @@ class Filters:
     since: dt.datetime | None = None
     until: dt.datetime | None = None
 
-    def resolve(self, scope: Scope) -> "list[tuple[TrackedModel, Q]]":
-        """The models to read, each with its condition. Raises ``BadFilter``."""
+    def resolve(self, scope: Scope) -> "list[Selected]":
+        """The models to read, by label, each with its condition. Raises ``BadFilter`` and ``LimitExceeded``."""
         chosen = list(scope.models)
         if self.models is not None:
-            chosen = sorted({tracked_or_bad(scope, label) for label in self.models}, key=lambda t: t.label)
-        condition = self._condition()
+            labels = _limited(self.models, "models")
+            chosen = sorted({tracked_or_bad(scope, label) for label in labels}, key=lambda t: t.label)
+        condition, lists = self._condition(), self._lists()
         if self.object_id is None:
-            return [(tracked, condition) for tracked in chosen]
+            return [Selected(tracked, condition, lists) for tracked in chosen]
         if self.models is None or len(chosen) != 1:
             raise BadFilter("objectId needs exactly one model.", field="objectId")
         tracked = chosen[0]
-        return [(tracked, condition & Q(**{tracked.pk_attname: object_key(tracked, self.object_id)}))]
+        own = Q(**{tracked.pk_attname: object_key(tracked, self.object_id)})
+        return [Selected(tracked, condition & own, lists)]
 
     def _condition(self) -> Q:
         condition = Q()
-        if self.users is not None:
-            condition &= Q(actor_id__in=_storable(self.users))
-        if self.apps is not None:
-            condition &= Q(app__in=_storable(self.apps))
         if self.assignation_id is not None:
-            condition &= Q(assignation_id__in=_storable([self.assignation_id]))
+            known = storable(self.assignation_id)
+            condition &= Q(assignation_id=self.assignation_id) if known else Q(history_id__in=[])
         if self.assigned is not None:
             condition &= Q(assignation_id__isnull=not self.assigned)
-        if self.actions is not None:
-            condition &= Q(history_type__in=list(self.actions))
         since = None if self.since is None else moment(self.since, "since")
         until = None if self.until is None else moment(self.until, "until")
         if since is not None:
@@ -72,6 +73,49 @@ class Filters:
         if since is not None and until is not None and since > until:
             raise BadFilter("since is after until.", field="since")
         return condition
+
+    def _lists(self) -> dict[str, list[str]]:
+        lists: dict[str, list[str]] = {}
+        if self.users is not None:
+            lists["actor_id"] = _storable(_limited(self.users, "users"))
+        if self.apps is not None:
+            lists["app"] = _storable(_limited(self.apps, "apps"))
+        if self.actions is not None:
+            lists["history_type"] = [action for action in ACTIONS if action in _limited(self.actions, "actions")]
+            if len(lists["history_type"]) == len(ACTIONS):
+                del lists["history_type"]
+        return lists
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What a filter selects of one model: ``condition``, and for each column of ``lists`` one of its values."""
+
+    tracked: TrackedModel
+    condition: Q
+    lists: dict[str, list[str]]
+
+    @property
+    def whole(self) -> Q:
+        """The condition as one."""
+        return self.condition & Q(**{f"{column}__in": values for column, values in self.lists.items()})
+
+    @property
+    def parts(self) -> list[Q]:
+        """The same as disjoint conditions that ask a column for one value, as long as they are few.
+
+        An index on a column and the date gives the newest entries of one value in order; those of several it gives
+        one value after the other, so that a database would have to read and sort them all.
+        """
+        split: dict[str, list[str]] = {}
+        parts, rest = 1, Q()
+        for column, values in sorted(self.lists.items(), key=lambda item: len(item[1])):
+            if parts * len(values) > MAX_PARTS:
+                rest &= Q(**{f"{column}__in": values})
+            else:
+                parts *= len(values)
+                split[column] = values
+        return [self.condition & Q(**dict(zip(split, some, strict=True))) & rest for some in product(*split.values())]
 
 
 def tracked_or_bad(scope: Scope, label: str) -> TrackedModel:
@@ -107,70 +151,17 @@ def moment(value: dt.datetime, name: str) -> dt.datetime:
         raise BadFilter(f"{name} is outside the calendar.", field=name) from error
 
 
+def _limited(values: Sequence[str], name: str) -> Sequence[str]:
+    if len(values) > LIST_LIMIT:
+        raise LimitExceeded(f"{name} has at most {LIST_LIMIT} values.", limit=LIST_LIMIT)
+    return values
+
+
 def _storable(texts: Iterable[str]) -> list[str]:
-    """Those texts that a database could hold; the others match nothing."""
-    return [text for text in texts if storable(text)]
+    """Those texts that a database could hold, each once; the others match nothing."""
+    return [text for text in dict.fromkeys(texts) if storable(text)]
 
 
 def storable(text: str) -> bool:
     """Whether a database could hold the text: no NUL, no lone surrogates."""
     return "\x00" not in text and text.encode("utf-8", "replace").decode("utf-8") == text
-
-
-def is_id(value: object) -> bool:
-    """Whether a value can be a row's key."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_ID
-
-
-@dataclass(frozen=True, order=True)
-class Position:
-    """A place in browsing order."""
-
-    date: dt.datetime
-    label: str
-    history_id: int
-
-    def encode(self) -> str:
-        """The opaque cursor."""
-        return encode_cursor([self.date.isoformat(), self.label, self.history_id])
-
-    @classmethod
-    def decode(cls, cursor: str) -> "Position":
-        """The place of a cursor; raises ``BadCursor``."""
-        match decode_cursor(cursor):
-            case [str(date), str(label), int(history_id)] if is_id(history_id):
-                try:
-                    at = dt.datetime.fromisoformat(date)
-                    if timezone.is_aware(at) == django_settings.USE_TZ:
-                        return cls(at.astimezone(dt.UTC) if django_settings.USE_TZ else at, label, history_id)
-                except (OverflowError, ValueError) as error:
-                    raise BadCursor("This is no cursor of a history.") from error
-        raise BadCursor("This is no cursor of a history.")
-
-    def older(self, label: str) -> Q:
-        """The entries of a model that come after this place, newest first."""
-        if label != self.label:
-            return Q(history_date__lte=self.date) if label < self.label else Q(history_date__lt=self.date)
-        # The bound is implied by what follows; it is what lets the index be entered at the right place.
-        at_once = Q(history_date=self.date, history_id__lt=self.history_id)
-        return Q(history_date__lte=self.date) & (Q(history_date__lt=self.date) | at_once)
-
-    def newer(self, label: str) -> Q:
-        """The entries of a model that come before this place, newest first."""
-        if label != self.label:
-            return Q(history_date__gte=self.date) if label > self.label else Q(history_date__gt=self.date)
-        at_once = Q(history_date=self.date, history_id__gt=self.history_id)
-        return Q(history_date__gte=self.date) & (Q(history_date__gt=self.date) | at_once)
-
-
-def encode_cursor(values: Sequence[Any]) -> str:
-    """Values as an opaque text."""
-    return base64.urlsafe_b64encode(json.dumps(list(values), separators=(",", ":")).encode()).decode("ascii")
-
-
-def decode_cursor(cursor: str) -> Any:
-    """The values of an opaque text; raises ``BadCursor``."""
-    try:
-        return json.loads(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
-    except (UnicodeError, binascii.Error, ValueError, RecursionError) as error:
-        raise BadCursor("This is no cursor of koherent.") from error

@@ -1,18 +1,22 @@
 """Browsing: pages, counts, single entries and the entry in force at a time."""
 
 import datetime as dt
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.models import Q
 
 from koherent.conf import settings
 from koherent.errors import BadPage, HistoryPruned, LimitExceeded
 from koherent.models import Origin
 from koherent.policy import Scope
-from koherent.timeline.entries import Entry, Search, find, load, materialise
-from koherent.timeline.filters import Filters, Position, moment, object_key, tracked_or_bad
+from koherent.timeline.cursors import Position
+from koherent.timeline.entries import EVERYTHING, Entry, Wanted, load, materialise
+from koherent.timeline.filters import Filters, Selected, moment, object_key, tracked_or_bad
+from koherent.timeline.search import Found, Search, find
 
 NO_FILTERS = Filters()
 
@@ -41,6 +45,50 @@ def page_size(first: int | None, last: int | None = None) -> int:
     return size
 
 
+@dataclass(frozen=True)
+class Window:
+    """Which stretch of a list a page is: ``first`` entries after a cursor, or the ``last`` ones before a cursor."""
+
+    size: int
+    backwards: bool
+    start: Position | None
+    end: Position | None
+
+    @classmethod
+    def of(
+        cls,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+    ) -> "Window":
+        """Relay's arguments, both cursors may bound either; raises ``BadPage``, ``LimitExceeded``, ``BadCursor``."""
+        size = page_size(first, last)
+        start = None if after is None else Position.decode(after)
+        end = None if before is None else Position.decode(before)
+        return cls(size, last is not None, start, end)
+
+    def within(self, label: str) -> Q:
+        """The entries of a model between the cursors."""
+        inside = Q() if self.start is None else self.start.older(label)
+        return inside if self.end is None else inside & self.end.newer(label)
+
+    def ahead(self, label: str) -> Q | None:
+        """The entries of a model that the cursor at the start leaves out; None without one."""
+        return None if self.start is None else self.start.newer(label, inclusive=True)
+
+    def behind(self, label: str) -> Q | None:
+        """The entries of a model that the cursor at the end leaves out; None without one."""
+        return None if self.end is None else self.end.older(label, inclusive=True)
+
+    def cut(self, found: list[Found]) -> tuple[list[Found], bool]:
+        """What is shown of the ``size + 1`` entries that were looked for, and whether there is more."""
+        shown = found[: self.size]
+        if self.backwards:
+            shown.reverse()
+        return shown, len(found) > self.size
+
+
 def page(
     scope: Scope,
     filters: Filters = NO_FILTERS,
@@ -49,33 +97,44 @@ def page(
     after: str | None = None,
     last: int | None = None,
     before: str | None = None,
+    wanted: Wanted = EVERYTHING,
 ) -> Page:
     """A page in browsing order: (date, label, history id), newest first.
 
-    ``first`` entries after the cursor ``after``, or the ``last`` ones before the cursor ``before``; both cursors may
-    bound either. Raises ``BadPage``, ``LimitExceeded``, ``BadCursor``, ``BadFilter``.
+    Raises ``BadPage``, ``LimitExceeded``, ``BadCursor``, ``BadFilter``.
     """
-    size = page_size(first, last)
-    start = None if after is None else Position.decode(after)
-    end = None if before is None else Position.decode(before)
-    searches = []
-    for tracked, condition in filters.resolve(scope):
-        if start is not None:
-            condition &= start.older(tracked.label)
-        if end is not None:
-            condition &= end.newer(tracked.label)
-        searches.append(Search(tracked, scope.entries(tracked).filter(condition)))
-    backwards = last is not None
-    found = find(scope, searches, limit=size + 1, newest_first=not backwards)
-    more = len(found) > size
-    found = found[:size]
-    if backwards:
-        found.reverse()
-    return Page(
-        entries=materialise(scope, found),
-        has_next_page=before is not None if backwards else more,
-        has_previous_page=more if backwards else after is not None,
+    window = Window.of(first, after, last, before)
+    selected = filters.resolve(scope)
+    hits = find(
+        scope,
+        searches(scope, selected, window.within),
+        limit=window.size + 1,
+        newest_first=not window.backwards,
+        neighbours=wanted.changes,
     )
+    shown, more = window.cut(hits)
+
+    def any_of(left_out: Callable[[str], Q | None]) -> bool:
+        asked = searches(scope, selected, left_out) if wanted.surroundings else []
+        return bool(find(scope, asked, limit=1, neighbours=False))
+
+    newer, older = any_of(window.ahead), any_of(window.behind)
+    return Page(
+        entries=materialise(scope, shown, wanted),
+        has_next_page=older or (more and not window.backwards),
+        has_previous_page=newer or (more and window.backwards),
+    )
+
+
+def searches(scope: Scope, selected: Iterable[Selected], bound: Callable[[str], Q | None]) -> list[Search]:
+    """The parts of a search among what a filter selects; ``bound`` narrows each model, None leaves it out."""
+    parts = []
+    for some in selected:
+        narrowed = bound(some.tracked.label)
+        if narrowed is not None:
+            rows = scope.entries(some.tracked)
+            parts += [Search(some.tracked, rows.filter(part & narrowed)) for part in some.parts]
+    return parts
 
 
 def count(scope: Scope, filters: Filters = NO_FILTERS) -> int:
@@ -83,8 +142,8 @@ def count(scope: Scope, filters: Filters = NO_FILTERS) -> int:
     connection = connections[DEFAULT_DB_ALIAS]
     branches: list[str] = []
     params: list[Any] = []
-    for tracked, condition in filters.resolve(scope):
-        rows: Any = scope.entries(tracked).filter(condition).values_list("history_id")
+    for selected in filters.resolve(scope):
+        rows: Any = scope.entries(selected.tracked).filter(selected.whole).values_list("history_id")
         try:
             sql, branch_params = rows.query.get_compiler(connection=connection).as_sql()
         except EmptyResultSet:
@@ -98,13 +157,13 @@ def count(scope: Scope, filters: Filters = NO_FILTERS) -> int:
         return int(cursor.fetchone()[0])
 
 
-def get_entry(scope: Scope, label: str, history_id: int) -> Entry | None:
+def get_entry(scope: Scope, label: str, history_id: int, wanted: Wanted = EVERYTHING) -> Entry | None:
     """One entry; None when it is unknown or hidden."""
-    loaded = load(scope, [(label, history_id)])
+    loaded = load(scope, [(label, history_id)], wanted)
     return loaded[0] if loaded else None
 
 
-def as_of(scope: Scope, label: str, object_id: str, at: dt.datetime) -> Entry | None:
+def as_of(scope: Scope, label: str, object_id: str, at: dt.datetime, wanted: Wanted = EVERYTHING) -> Entry | None:
     """The entry in force at a time: of those dated at or before it, the one with the highest history id.
 
     None before the object's creation, and for an object without visible history. Raises ``BadFilter`` for an unknown
@@ -115,7 +174,7 @@ def as_of(scope: Scope, label: str, object_id: str, at: dt.datetime) -> Entry | 
     keys = own.values_list("history_id", flat=True)
     key = keys.filter(history_date__lte=moment(at, "at")).order_by("-history_id").first()
     if key is not None:
-        return get_entry(scope, tracked.label, key)
+        return get_entry(scope, tracked.label, key, wanted)
     oldest = own.order_by("history_id").values_list("history_type", "origin", "history_date").first()
     if oldest is None or (oldest[0] == "+" and oldest[1] != Origin.BASELINE):
         return None

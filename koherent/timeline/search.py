@@ -1,0 +1,177 @@
+"""Finding entries: keyset searches over many tables, or for many objects of one, in one statement."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from django.core.exceptions import EmptyResultSet
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.models import BigIntegerField, OuterRef, Subquery
+from django.db.models.expressions import RawSQL
+
+from koherent.policy import Entries, Scope
+from koherent.registry import TrackedModel
+
+
+class Found(NamedTuple):
+    """An entry found by a search, and for an update the entry before of the same object among the visible ones."""
+
+    tracked: TrackedModel
+    history_id: int
+    before: int | None
+
+    @property
+    def key(self) -> tuple[TrackedModel, int]:
+        """What identifies the entry."""
+        return self.tracked, self.history_id
+
+
+class Search(NamedTuple):
+    """A part of a search. ``rows`` are visible entries of a model, filtered; no row may be in two parts."""
+
+    tracked: TrackedModel
+    rows: Entries
+
+
+def find(
+    scope: Scope,
+    searches: Sequence[Search],
+    *,
+    limit: int | None = None,
+    newest_first: bool = True,
+    neighbours: bool = True,
+) -> list[Found]:
+    """The keys of the first ``limit`` entries in browsing order (or its reverse), over all models in one statement.
+
+    ``neighbours``: also find the entry before each update.
+    """
+    # The place of the label stands for the label: a database's collation may order text its own way.
+    models = sorted({search.tracked for search in searches}, key=lambda tracked: tracked.label)
+    branches, params = [], []
+    for tracked, rows in searches:
+        try:
+            sql, some = _compiled(_ordered(rows, limit, newest_first).values_list("history_date", "history_id"))
+        except EmptyResultSet:
+            continue
+        branches.append(f"SELECT b.history_date, {models.index(tracked)} AS label_rank, b.history_id FROM ({sql}) AS b")
+        params += some
+    if not branches:
+        return []
+    direction = "DESC" if newest_first else "ASC"
+    statement = " UNION ALL ".join(branches) + f" ORDER BY 1 {direction}, 2 {direction}, 3 {direction}"
+    if limit is not None:
+        statement += f" LIMIT {limit:d}"
+    rows_found = _with_neighbours(scope, models if neighbours else (), statement, params, direction)
+    return [Found(models[rank], history_id, before) for rank, history_id, before in rows_found]
+
+
+def find_each(
+    scope: Scope,
+    tracked: TrackedModel,
+    keys: Sequence[Any],
+    parts: Sequence[Entries],
+    *,
+    limit: int,
+    newest_first: bool = True,
+    neighbours: bool = True,
+) -> list[list[Found]]:
+    """For each object's key the first ``limit`` of its entries in ``parts``, in one statement whatever their number.
+
+    Each object's entries are read from the index up to the limit; how many there are besides does not matter.
+    """
+    connection = connections[DEFAULT_DB_ALIAS]
+    found: list[list[Found]] = [[] for _ in keys]
+    branches, params = [], []
+    own = {tracked.pk_attname: RawSQL("koherent_parent.pk", ())}
+    for rows in parts:
+        try:
+            sql, some = _compiled(
+                _ordered(rows.filter(**own), limit, newest_first).values_list("history_date", "history_id")
+            )
+        except EmptyResultSet:
+            continue
+        branches.append(f"SELECT b.history_date, b.history_id FROM ({sql}) AS b")
+        params += some
+    if not branches or not keys:
+        return found
+    direction = "DESC" if newest_first else "ASC"
+    entries = f"{' UNION ALL '.join(branches)} ORDER BY 1 {direction}, 2 {direction} LIMIT {limit:d}"
+    before, before_params = "NULL", list[Any]()
+    if neighbours:
+        before, before_params = _compiled(entry_before(scope, tracked, "koherent_page.history_id"))
+    field: Any = tracked.history_model._meta.get_field(tracked.model._meta.pk.name)
+    values = [field.get_db_prep_value(key, connection) for key in keys]
+    if connection.vendor == "sqlite":
+        # No LATERAL here. CROSS JOIN keeps the parents outermost, so that each asks for its own few ids.
+        table = connection.ops.quote_name(tracked.history_model._meta.db_table)
+        source = (
+            f"(SELECT column1 AS place, column2 AS pk FROM (VALUES {_tuples(values, '%s')})) AS koherent_parent "
+            f"CROSS JOIN {table} AS koherent_page "
+            f"WHERE koherent_page.history_id IN (SELECT e.history_id FROM ({entries}) AS e)"
+        )
+    else:
+        cast = f"CAST(%s AS {field.cast_db_type(connection)})"
+        source = (
+            f"(VALUES {_tuples(values, cast)}) AS koherent_parent(place, pk) "
+            f"CROSS JOIN LATERAL ({entries}) AS koherent_page"
+        )
+    statement = (
+        f"SELECT koherent_parent.place, koherent_page.history_id, ({before}) FROM {source} "
+        f"ORDER BY 1, koherent_page.history_date {direction}, koherent_page.history_id {direction}"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [*before_params, *values, *params])
+        for place, history_id, earlier in cursor.fetchall():
+            found[place].append(Found(tracked, history_id, earlier))
+    return found
+
+
+def _tuples(values: Sequence[Any], placeholder: str) -> str:
+    return ", ".join(f"({place}, {placeholder})" for place in range(len(values)))
+
+
+def _ordered(rows: Entries, limit: int | None, newest_first: bool) -> Entries:
+    if limit is None:
+        # Without a limit the order is the outer statement's business alone.
+        return rows.order_by()
+    return rows.order_by(*(("-history_date", "-history_id") if newest_first else ("history_date", "history_id")))[
+        :limit
+    ]
+
+
+def _with_neighbours(
+    scope: Scope, models: Sequence[TrackedModel], statement: str, params: Sequence[Any], direction: str
+) -> list[tuple[int, int, int | None]]:
+    """(rank, history id, the entry before) of a statement's rows, in its order."""
+    before, before_params = "NULL", []
+    if models:
+        cases = []
+        for rank, tracked in enumerate(models):
+            sql, some = _compiled(entry_before(scope, tracked, "koherent_page.history_id"))
+            cases.append(f"WHEN {rank} THEN ({sql})")
+            before_params += some
+        before = f"CASE koherent_page.label_rank {' '.join(cases)} END"
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute(
+            f"SELECT label_rank, history_id, {before} FROM ({statement}) AS koherent_page "
+            f"ORDER BY history_date {direction}, label_rank {direction}, history_id {direction}",
+            [*before_params, *params],
+        )
+        found: list[tuple[int, int, int | None]] = cursor.fetchall()
+    return found
+
+
+def entry_before(scope: Scope, tracked: TrackedModel, history_id: str) -> Entries:
+    """The id of the visible entry before the update whose id is the SQL ``history_id``, to stand inside a statement."""
+    earlier = scope.entries(tracked).filter(
+        **{tracked.pk_attname: OuterRef(tracked.pk_attname)}, history_id__lt=OuterRef("history_id")
+    )
+    own = tracked.history_model._default_manager.using(DEFAULT_DB_ALIAS).order_by()
+    update = own.filter(history_id=RawSQL(history_id, (), output_field=BigIntegerField()), history_type="~")
+    rows: Entries = update.values_list(Subquery(earlier.order_by("-history_id").values("history_id")[:1]))
+    return rows
+
+
+def _compiled(rows: Entries) -> tuple[str, list[Any]]:
+    """The SQL of a queryset and its parameters; raises ``EmptyResultSet`` for one that can match nothing."""
+    sql, params = rows.query.get_compiler(using=DEFAULT_DB_ALIAS).as_sql()
+    return sql, list(params)

@@ -1,0 +1,73 @@
+"""On SQLite, too, each filter walks an index of its own, in order, and nothing is read from end to end."""
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from koherent import timeline
+from koherent.policy import Scope, Viewer, scope_for
+from koherent.registry import by_label
+from koherent.timeline import Filters, Position
+from koherent.timeline.search import find_each
+
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.skipif(connection.vendor != "sqlite", reason="tests/plans asks PostgreSQL, on a million rows"),
+]
+PROJECT = "example_schema.project"
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+AFTER = Position(NOW, PROJECT, 5).encode()
+
+
+@pytest.fixture
+def scope(viewer: Viewer) -> Scope:
+    return scope_for(viewer)
+
+
+def plan(queries: CaptureQueriesContext) -> list[str]:
+    """What SQLite says about the first of the statements."""
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN QUERY PLAN " + queries[0]["sql"].replace("%", "%%"))
+        return [row[3] for row in cursor.fetchall()]
+
+
+@pytest.mark.parametrize("window", [{"first": 50}, {"first": 50, "after": AFTER}, {"last": 50}])
+@pytest.mark.parametrize(
+    ("filters", "index"),
+    [
+        ({}, "date"),
+        ({"since": NOW, "until": NOW}, "date"),
+        ({"object_id": "1"}, "page"),
+        ({"users": ["1", "2"]}, "actor"),
+        ({"apps": ["desk"]}, "app"),
+        ({"actions": ["+", "-"]}, "action"),
+        ({"assignation_id": "task"}, "work"),
+        ({"assigned": True}, "with"),
+        ({"assigned": False}, "without"),
+    ],
+)
+def test_each_filter_walks_its_index(scope: Scope, filters: Any, index: str, window: Any) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        timeline.page(scope, Filters(models=[PROJECT], **filters), **window)
+    lines = [line for line in plan(queries) if "example_schema_historicalproject" in line]
+    walks = [line for line in lines if f"_{index} (" in line or line.endswith(f"_{index}")]
+    assert len(walks) == len(filters.get("users") or filters.get("actions") or [1])
+    # The others look one entry up by its key, and the entry before it by its object.
+    assert all(
+        "(rowid=?)" in line or "PRIMARY KEY (rowid=?)" in line or "_object (" in line
+        for line in set(lines) - set(walks)
+    )
+
+
+def test_the_newest_of_many_objects_are_looked_up(scope: Scope) -> None:
+    tracked = by_label(PROJECT)
+    assert tracked is not None
+    with CaptureQueriesContext(connection) as queries:
+        find_each(scope, tracked, [1, 2, 3], [scope.entries(tracked)], limit=5)
+    lines = [line for line in plan(queries) if line.startswith(("SCAN", "SEARCH"))]
+    scanned = [line for line in lines if line.startswith("SCAN")]
+    assert all("historical" not in line for line in scanned), lines
+    assert any("_page (id=?" in line for line in lines)
