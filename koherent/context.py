@@ -9,8 +9,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 
+from django.contrib.auth import get_user_model
 from django.utils.functional import SimpleLazyObject
 
 from koherent.claims import MAX_TEXT, check_metadata, check_text, claim, track
@@ -29,6 +30,33 @@ class Actor:
     key: str
     name: str
     pk: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteUser:
+    """An account that another process named. It is looked up when it is needed, and may be gone by then."""
+
+    key: str
+    name: str
+    is_authenticated: ClassVar[bool] = True
+
+    @functools.cached_property
+    def account(self) -> Any:
+        """The account, or None when it is gone. Queries."""
+        model = get_user_model()
+        return model._base_manager.filter(pk=model._meta.pk.to_python(self.key)).first()
+
+    @functools.cached_property
+    def actor(self) -> Actor:
+        """The account as it is now, or under the name that the other process knew. Queries."""
+        if self.account is None:
+            return Actor(key=self.key, name=self.name, pk=None)
+        return Actor(key=self.key, name=str(self.account.get_username())[:MAX_TEXT], pk=self.account.pk)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # what copying and pickling ask for
+            raise AttributeError(name)
+        return getattr(self.account, name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +81,8 @@ class AuditContext:
     def actor(self) -> Actor | None:
         """The acting account, or None. May query when the user is lazy."""
         user = self.user
+        if isinstance(user, RemoteUser):
+            return user.actor
         if user is None or not getattr(user, "is_authenticated", False) or user.pk is None:
             return None
         return Actor(key=str(user.pk), name=str(user.get_username())[:MAX_TEXT], pk=user.pk)
@@ -84,12 +114,14 @@ def current_audit() -> AuditContext:
     return stack[-1][1] if stack else _NOBODY
 
 
-def _enter(owner: object, context: AuditContext) -> AuditContext:
+def enter(owner: object, context: AuditContext) -> AuditContext:
+    """Put ``context`` in force here, until ``leave(owner)``."""
     _stack.set((*_stack.get(), (owner, context)))
     return context
 
 
-def _leave(owner: object) -> None:
+def leave(owner: object) -> None:
+    """Restore what was in force here before ``enter(owner, ...)``."""
     stack = _stack.get()
     for place in reversed(range(len(stack))):
         if stack[place][0] is owner:
@@ -138,10 +170,10 @@ class audit:
         )
 
     def __enter__(self) -> AuditContext:
-        return _enter(self, self._inner())
+        return enter(self, self._inner())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        _leave(self)
+        leave(self)
 
     async def __aenter__(self) -> AuditContext:
         return self.__enter__()
@@ -288,7 +320,7 @@ class _RequestAudit:
     def __enter__(self) -> AuditContext:
         outer = current_audit()
         kept: dict[str, Any] = {name: getattr(outer, name) for name in outer.explicit}
-        return _enter(
+        return enter(
             self,
             replace(
                 self.context,
@@ -299,7 +331,7 @@ class _RequestAudit:
         )
 
     def __exit__(self, *_: object) -> None:
-        _leave(self)
+        leave(self)
 
 
 @contextmanager
@@ -315,6 +347,6 @@ def revert_audit(assignation_id: str, reason: str | None, metadata: Mapping[str,
     )
     owner = object()
     try:
-        yield _enter(owner, inner)
+        yield enter(owner, inner)
     finally:
-        _leave(owner)
+        leave(owner)
