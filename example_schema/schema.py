@@ -14,7 +14,7 @@ from strawberry_django.optimizer import DjangoOptimizerExtension
 import koherent.graphql
 from example_schema import models
 from koherent.errors import Forbidden, KoherentError, Unauthenticated
-from koherent.graphql import KoherentExtension
+from koherent.graphql import HistoryEntryConnection, KoherentExtension, history_field
 from koherent.graphql.errors import coded
 from koherent.graphql.requests import viewer_of
 from koherent.graphql.resolving import in_sync
@@ -97,6 +97,7 @@ class Dataset:
     images: list["Image"] = strawberry_django.field(description="Its images.")
     created_at: strawberry.auto = strawberry_django.field(description="When it was created.")
     updated_at: strawberry.auto = strawberry_django.field(description="When it was last saved.")
+    history: HistoryEntryConnection | None = history_field()
 
 
 @strawberry_django.type(models.Image, description="An image of a dataset.", pagination=True)

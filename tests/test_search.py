@@ -14,7 +14,7 @@ from koherent import timeline
 from koherent.policy import Scope, Viewer, scope_for
 from koherent.registry import TrackedModel, for_model
 from koherent.timeline import Filters
-from koherent.timeline.search import find_each
+from koherent.timeline.search import Found, find_each
 
 pytestmark = pytest.mark.django_db
 
@@ -27,6 +27,15 @@ def scope(viewer: Viewer) -> Scope:
 def tracked(model: Any) -> TrackedModel:
     found = for_model(model)
     assert found is not None
+    return found
+
+
+def each(scope: Scope, model: Any, keys: list[Any], parts: Any = None, **kwargs: Any) -> list[list[Found]]:
+    """What is found for each object, by its primary key."""
+    rows = [scope.entries(tracked(model))] if parts is None else parts
+    found: list[list[Found]] = [[] for _ in keys]
+    for hit in find_each(scope, tracked(model), "id", keys, rows, **kwargs):
+        found[hit.place].append(hit.found)
     return found
 
 
@@ -44,9 +53,8 @@ def test_each_object_gets_its_own(scope: Scope, limit: int, newest_first: bool) 
     for number, project in enumerate(projects):
         rename(project, *(f"{number}, {again}" for again in range(number)))
     keys = [project.pk for project in reversed(projects)] + [10**9]
-    rows = scope.entries(tracked(Project))
     with CaptureQueriesContext(connection) as queries:
-        found = find_each(scope, tracked(Project), keys, [rows], limit=limit, newest_first=newest_first)
+        found = each(scope, Project, keys, limit=limit, newest_first=newest_first)
     assert len(queries) == 1
     order = "-history_id" if newest_first else "history_id"
     for key, hits in zip(keys, found, strict=True):
@@ -60,21 +68,22 @@ def test_each_object_gets_its_own(scope: Scope, limit: int, newest_first: bool) 
 def test_parts_are_merged_in_order(scope: Scope) -> None:
     project = Project.objects.create(name="1")
     rename(project, "2", "3")
+    key = project.pk
     project.delete()
     rows = scope.entries(tracked(Project))
     parts = [rows.filter(history_type=action) for action in "-~+"] + [rows.filter(Q(pk__in=[]))]
-    [found] = find_each(scope, tracked(Project), [project.id or Project.history.first().id], parts, limit=3)
+    [found] = each(scope, Project, [key], parts, limit=3)
     newest = Project.history.order_by("-history_id").values_list("history_id", flat=True)
     assert [hit.history_id for hit in found] == list(newest[:3])
-    nothing = find_each(scope, tracked(Project), [1, 2], [rows.filter(pk__in=[])], limit=3)
-    assert (nothing, find_each(scope, tracked(Project), [], [rows], limit=3)) == ([[], []], [])
+    assert each(scope, Project, [1, 2], [rows.filter(pk__in=[])], limit=3) == [[], []]
+    assert each(scope, Project, [], limit=3) == []
 
 
 def test_keys_of_another_kind(scope: Scope) -> None:
     dataset = Dataset.objects.create(project=Project.objects.create(name="1"), title="a")
     images = [Image.objects.create(dataset=dataset, name=name, width=1, height=1) for name in "abc"]
     rename(images[1], "d")
-    found = find_each(scope, tracked(Image), [image.pk for image in images], [scope.entries(tracked(Image))], limit=9)
+    found = each(scope, Image, [image.pk for image in images], limit=9)
     assert [len(hits) for hits in found] == [1, 2, 1]
 
 

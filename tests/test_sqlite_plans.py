@@ -66,7 +66,7 @@ def test_the_newest_of_many_objects_are_looked_up(scope: Scope) -> None:
     tracked = by_label(PROJECT)
     assert tracked is not None
     with CaptureQueriesContext(connection) as queries:
-        find_each(scope, tracked, [1, 2, 3], [scope.entries(tracked)], limit=5)
+        find_each(scope, tracked, "id", [1, 2, 3], [scope.entries(tracked)], limit=5)
     lines = [line for line in plan(queries) if line.startswith(("SCAN", "SEARCH"))]
     scanned = [line for line in lines if line.startswith("SCAN")]
     assert all("historical" not in line for line in scanned), lines

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from koherent.graphql import relations
 from koherent.graphql.extension import KoherentExtension
+from koherent.graphql.fields import history_field
+from koherent.graphql.filtering import HistoryFilterMixin
 from koherent.graphql.mutations import Mutation
 from koherent.graphql.queries import Query
 from koherent.graphql.subscriptions import Subscription
@@ -19,10 +21,12 @@ __all__ = [
     "GraphQLWSConsumer",
     "HistoryEntry",
     "HistoryEntryConnection",
+    "HistoryFilterMixin",
     "KoherentExtension",
     "Mutation",
     "Query",
     "Subscription",
+    "history_field",
 ]
 
 relations.register()

@@ -1,7 +1,7 @@
 """Inputs of the trail's queries and subscriptions."""
 
 from datetime import datetime
-from typing import cast
+from typing import Annotated, cast
 
 import strawberry
 
@@ -46,3 +46,6 @@ class HistoryFilter:
 def filters_of(given: HistoryFilter | None) -> Filters:
     """The timeline's filters for an optional argument."""
     return Filters() if given is None else given.to_filters()
+
+
+FilterArgument = Annotated[HistoryFilter | None, strawberry.argument(description="Which entries to give.")]

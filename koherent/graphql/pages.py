@@ -9,9 +9,10 @@ from koherent import feed, timeline
 from koherent.conf import settings
 from koherent.errors import BadCursor, BadPage, LimitExceeded
 from koherent.graphql.requests import viewer_of
-from koherent.graphql.resolving import in_sync, selects
+from koherent.graphql.resolving import in_sync
+from koherent.graphql.selection import asked, wanted_of
 from koherent.graphql.types import HistoryEntryConnection, HistoryEntryEdge, to_graphql
-from koherent.policy import scope_for
+from koherent.policy import Scope, scope_for
 
 
 def entry_connection(
@@ -24,40 +25,54 @@ def entry_connection(
     before: str | None = None,
 ) -> HistoryEntryConnection:
     """A page of the trail as the caller of ``info`` may see it."""
-    viewer, wants_feed = viewer_of(info), selects(info, "feed_cursor")
+    viewer, names = viewer_of(info), asked(info)
 
     def read() -> HistoryEntryConnection:
         scope = scope_for(viewer)
-        feed_cursor = feed.current_cursor() if wants_feed else ""
-        page = timeline.page(scope, filters, first=first, after=after, last=last, before=before)
-        edges = [HistoryEntryEdge(cursor=entry.cursor, node=to_graphql(entry)) for entry in page.entries]
-        return HistoryEntryConnection(
-            scope=scope,
-            filters=filters,
-            page_info=page_info(
-                [e.cursor for e in edges], has_next=page.has_next_page, has_previous=page.has_previous_page
-            ),
-            edges=edges,
-            feed_cursor=feed_cursor,
+        feed_cursor = feed.current_cursor() if "feedcursor" in names else ""
+        page = timeline.page(
+            scope, filters, first=first, after=after, last=last, before=before, wanted=wanted_of(names)
         )
+        return connection(scope, page, filters=filters, feed_cursor=feed_cursor)
 
     return in_sync(read)
+
+
+def connection(
+    scope: Scope,
+    page: timeline.Page,
+    *,
+    filters: timeline.Filters | None = None,
+    known_count: int | None = None,
+    feed_cursor: str = "",
+) -> HistoryEntryConnection:
+    """A page as a connection; without ``known_count``, ``filters`` say what to count when that is asked for."""
+    edges = [HistoryEntryEdge(cursor=entry.cursor, node=to_graphql(entry)) for entry in page.entries]
+    cursors = [edge.cursor for edge in edges]
+    return HistoryEntryConnection(
+        scope=scope,
+        filters=filters or timeline.Filters(),
+        known_count=known_count,
+        page_info=page_info(cursors, has_next=page.has_next_page, has_previous=page.has_previous_page),
+        edges=edges,
+        feed_cursor=feed_cursor,
+    )
 
 
 def keyed_connection(
     info: strawberry.Info, keys: Sequence[tuple[str, int]], *, first: int | None, after: str | None
 ) -> HistoryEntryConnection:
     """A page of the entries with these keys, in the given order; cursors are places in the list."""
-    viewer, wants_feed = viewer_of(info), selects(info, "feed_cursor")
+    viewer, names = viewer_of(info), asked(info)
 
     def read() -> HistoryEntryConnection:
         scope = scope_for(viewer)
-        feed_cursor = feed.current_cursor() if wants_feed else ""
+        feed_cursor = feed.current_cursor() if "feedcursor" in names else ""
         start, stop = window(len(keys), first, after)
         places = {key: str(start + index) for index, key in enumerate(keys[start:stop])}
         edges = [
             HistoryEntryEdge(cursor=places[entry.tracked.label, entry.history_id], node=to_graphql(entry))
-            for entry in timeline.load(scope, keys[start:stop])
+            for entry in timeline.load(scope, keys[start:stop], wanted_of(names))
         ]
         return HistoryEntryConnection(
             scope=scope,

@@ -8,24 +8,25 @@ from strawberry import relay
 
 from koherent import timeline
 from koherent.context import check_assignation_id
-from koherent.graphql.inputs import HistoryFilter, filters_of
+from koherent.graphql.inputs import FilterArgument, filters_of
 from koherent.graphql.pages import entry_connection, page_info
 from koherent.graphql.requests import viewer_of
 from koherent.graphql.resolving import in_sync
+from koherent.graphql.selection import asked, wanted_of
 from koherent.graphql.types import (
     AfterArgument,
+    BeforeArgument,
     FirstArgument,
     HistoryEntry,
     HistoryEntryConnection,
     HistoryUser,
+    LastArgument,
     entry_id,
     entry_key,
     to_graphql,
     to_user,
 )
 from koherent.policy import scope_for
-
-FilterArgument = Annotated[HistoryFilter | None, strawberry.argument(description="Which entries to give.")]
 
 
 @strawberry.type(description="One unit of work: all changes that a client made under one id.")
@@ -86,8 +87,8 @@ class Query:
         filters: FilterArgument = None,
         first: FirstArgument = None,
         after: AfterArgument = None,
-        last: Annotated[int | None, strawberry.argument(description="At most so many, from the end.")] = None,
-        before: Annotated[str | None, strawberry.argument(description="Only what comes before this cursor.")] = None,
+        last: LastArgument = None,
+        before: BeforeArgument = None,
     ) -> HistoryEntryConnection | None:
         return entry_connection(info, filters_of(filters), first=first, after=after, last=last, before=before)
 
@@ -97,11 +98,11 @@ class Query:
         info: strawberry.Info,
         id: Annotated[strawberry.ID, strawberry.argument(description="Global id of the entry.")],
     ) -> HistoryEntry | None:
-        viewer = viewer_of(info)
+        viewer, wanted = viewer_of(info), wanted_of(asked(info))
 
         def read() -> HistoryEntry | None:
             scope = scope_for(viewer)
-            return _or_none(timeline.get_entry(scope, *entry_key(id)))
+            return _or_none(timeline.get_entry(scope, *entry_key(id), wanted))
 
         return in_sync(read)
 
@@ -115,8 +116,8 @@ class Query:
         object_id: Annotated[strawberry.ID, strawberry.argument(description="Primary key of the object.")],
         at: Annotated[datetime, strawberry.argument(description="The time.")],
     ) -> HistoryEntry | None:
-        viewer = viewer_of(info)
-        return in_sync(lambda: _or_none(timeline.as_of(scope_for(viewer), model, object_id, at)))
+        viewer, wanted = viewer_of(info), wanted_of(asked(info))
+        return in_sync(lambda: _or_none(timeline.as_of(scope_for(viewer), model, object_id, at, wanted)))
 
     @strawberry.field(description="One unit of work; null when it has no entry that the caller may see.")
     def assignation(

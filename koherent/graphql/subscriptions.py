@@ -13,8 +13,7 @@ from koherent import feed
 from koherent.conf import settings
 from koherent.errors import BadCursor, CursorExpired, KoherentError, LimitExceeded
 from koherent.graphql.errors import coded
-from koherent.graphql.inputs import filters_of
-from koherent.graphql.queries import FilterArgument
+from koherent.graphql.inputs import FilterArgument, filters_of
 from koherent.graphql.requests import viewer_of
 from koherent.graphql.types import HistoryEntry, to_graphql
 from koherent.policy import Viewer, scope_for

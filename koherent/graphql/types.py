@@ -14,6 +14,7 @@ from koherent import registry, timeline
 from koherent.errors import BadId
 from koherent.graphql.requests import viewer_of
 from koherent.graphql.resolving import in_sync
+from koherent.graphql.selection import asked, wanted_of
 from koherent.policy import Scope, scope_for
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ FirstArgument = Annotated[
     int | None, strawberry.argument(description="At most so many, from the start; without it, as many as the limit.")
 ]
 AfterArgument = Annotated[str | None, strawberry.argument(description="Only what comes after this cursor.")]
+LastArgument = Annotated[int | None, strawberry.argument(description="At most so many, from the end.")]
+BeforeArgument = Annotated[str | None, strawberry.argument(description="Only what comes before this cursor.")]
 
 MAX_ID = 2**63 - 1
 
@@ -101,14 +104,14 @@ class HistoryEntry(relay.Node):
         cls, *, info: strawberry.Info, node_ids: Iterable[str], required: bool = False
     ) -> "Awaitable[Sequence[Self | None]] | Sequence[Self | None]":
         """Entries for ``node(id:)``, under the caller's policy; null for unknown and invisible ones."""
-        viewer, wanted = viewer_of(info), list(node_ids)
+        viewer, wanted, parts = viewer_of(info), list(node_ids), wanted_of(asked(info))
         tracked = _by_type_name(cls.__name__)
 
         def read() -> list[Any]:
             if tracked is None:
                 raise BadId("This type has no entries.")
             keys = [(tracked.label, _history_id(text)) for text in wanted]
-            found = {(e.tracked.label, e.history_id): e for e in timeline.load(scope_for(viewer), keys)}
+            found = {(e.tracked.label, e.history_id): e for e in timeline.load(scope_for(viewer), keys, parts)}
             return [None if key not in found else to_graphql(found[key]) for key in keys]
 
         return in_sync(read)

@@ -4,7 +4,13 @@ from koherent.timeline.assignations import AssignationInfo, AssignationPage, ass
 from koherent.timeline.cursors import Position
 from koherent.timeline.entries import EVERYTHING, Entry, EntryUser, Wanted, deleted_actors, load
 from koherent.timeline.filters import Filters
-from koherent.timeline.pages import Page, as_of, count, get_entry, page, page_size
+from koherent.timeline.pages import Page, Window, as_of, count, get_entry, page, page_size
+from koherent.timeline.parents import (
+    counts_of_assignations,
+    counts_of_objects,
+    pages_of_assignations,
+    pages_of_objects,
+)
 
 __all__ = [
     "EVERYTHING",
@@ -16,13 +22,18 @@ __all__ = [
     "Page",
     "Position",
     "Wanted",
+    "Window",
     "as_of",
     "assignation",
     "assignations",
     "count",
+    "counts_of_assignations",
+    "counts_of_objects",
     "deleted_actors",
     "get_entry",
     "load",
     "page",
     "page_size",
+    "pages_of_assignations",
+    "pages_of_objects",
 ]

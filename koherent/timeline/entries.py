@@ -97,15 +97,16 @@ class Wanted:
     """Which parts of the entries are needed; what is not is not read, and empty.
 
     ``changes``: what changed, which takes the entry before; ``labels``: what people call the foreign keys in it;
-    ``links``: many-to-many keys in ``values``; ``accounts``: whether the user's account is gone; ``surroundings``: on a
-    page, whether there is more on the side that a cursor bounds.
+    ``links``: many-to-many keys in ``values``; ``accounts``: whether the user's account is gone; ``previous`` and
+    ``next``: whether there is more on a side of the page that a cursor bounds.
     """
 
     changes: bool = True
     labels: bool = True
     links: bool = True
     accounts: bool = True
-    surroundings: bool = True
+    previous: bool = True
+    next: bool = True
 
 
 EVERYTHING = Wanted()

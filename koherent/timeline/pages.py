@@ -115,10 +115,9 @@ def page(
     shown, more = window.cut(hits)
 
     def any_of(left_out: Callable[[str], Q | None]) -> bool:
-        asked = searches(scope, selected, left_out) if wanted.surroundings else []
-        return bool(find(scope, asked, limit=1, neighbours=False))
+        return bool(find(scope, searches(scope, selected, left_out), limit=1, neighbours=False))
 
-    newer, older = any_of(window.ahead), any_of(window.behind)
+    newer, older = wanted.previous and any_of(window.ahead), wanted.next and any_of(window.behind)
     return Page(
         entries=materialise(scope, shown, wanted),
         has_next_page=older or (more and not window.backwards),

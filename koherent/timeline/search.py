@@ -1,5 +1,6 @@
 """Finding entries: keyset searches over many tables, or for many objects of one, in one statement."""
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -64,41 +65,49 @@ def find(
     return [Found(models[rank], history_id, before) for rank, history_id, before in rows_found]
 
 
+class FoundFor(NamedTuple):
+    """An entry found for one of many parents, ``place`` being the parent's place among them."""
+
+    place: int
+    date: dt.datetime
+    found: Found
+
+
 def find_each(
     scope: Scope,
     tracked: TrackedModel,
+    column: str,
     keys: Sequence[Any],
     parts: Sequence[Entries],
     *,
     limit: int,
     newest_first: bool = True,
     neighbours: bool = True,
-) -> list[list[Found]]:
-    """For each object's key the first ``limit`` of its entries in ``parts``, in one statement whatever their number.
+) -> list[FoundFor]:
+    """For each of ``keys`` the first ``limit`` entries in ``parts`` whose ``column`` is that key, in browsing order.
 
-    Each object's entries are read from the index up to the limit; how many there are besides does not matter.
+    One statement whatever the number of keys. Each key's entries are read from the index up to the limit; how many
+    there are besides does not matter. ``column`` is an attribute of history rows.
     """
     connection = connections[DEFAULT_DB_ALIAS]
-    found: list[list[Found]] = [[] for _ in keys]
     branches, params = [], []
-    own = {tracked.pk_attname: RawSQL("koherent_parent.pk", ())}
     for rows in parts:
+        own = rows.filter(**{column: RawSQL("koherent_parent.pk", ())})
         try:
-            sql, some = _compiled(
-                _ordered(rows.filter(**own), limit, newest_first).values_list("history_date", "history_id")
-            )
+            sql, some = _compiled(_ordered(own, limit, newest_first).values_list("history_date", "history_id"))
         except EmptyResultSet:
             continue
         branches.append(f"SELECT b.history_date, b.history_id FROM ({sql}) AS b")
         params += some
     if not branches or not keys:
-        return found
+        return []
     direction = "DESC" if newest_first else "ASC"
     entries = f"{' UNION ALL '.join(branches)} ORDER BY 1 {direction}, 2 {direction} LIMIT {limit:d}"
     before, before_params = "NULL", list[Any]()
     if neighbours:
         before, before_params = _compiled(entry_before(scope, tracked, "koherent_page.history_id"))
-    field: Any = tracked.history_model._meta.get_field(tracked.model._meta.pk.name)
+    fields: Any = tracked.history_model._meta.concrete_fields
+    field = next(f for f in fields if f.attname == column)
     values = [field.get_db_prep_value(key, connection) for key in keys]
     if connection.vendor == "sqlite":
         # No LATERAL here. CROSS JOIN keeps the parents outermost, so that each asks for its own few ids.
@@ -115,14 +124,13 @@ def find_each(
             f"CROSS JOIN LATERAL ({entries}) AS koherent_page"
         )
     statement = (
-        f"SELECT koherent_parent.place, koherent_page.history_id, ({before}) FROM {source} "
-        f"ORDER BY 1, koherent_page.history_date {direction}, koherent_page.history_id {direction}"
+        f"SELECT koherent_parent.place, koherent_page.history_date, koherent_page.history_id, ({before}) FROM {source} "
+        f"ORDER BY 1, 2 {direction}, 3 {direction}"
     )
     with connection.cursor() as cursor:
         cursor.execute(statement, [*before_params, *values, *params])
-        for place, history_id, earlier in cursor.fetchall():
-            found[place].append(Found(tracked, history_id, earlier))
-    return found
+        rows_found = cursor.fetchall()
+    return [FoundFor(place, date, Found(tracked, id, earlier)) for place, date, id, earlier in rows_found]
 
 
 def _tuples(values: Sequence[Any], placeholder: str) -> str:
