@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from koherent import registry
-from koherent.revert import constraints
+from koherent.revert.constraints import Constraints
 from koherent.revert.references import References, Referrers
 from koherent.revert.steps import Planned
 from koherent.revert.types import Conflict, Key
@@ -22,6 +22,7 @@ class Integrity:
         self.references = References(steps)
         self.referrers = Referrers(steps)
         self.uniques = Uniques(steps)
+        self.constraints = Constraints(steps)
         self._newest: dict[tuple[Model, Any], int] = {}
 
     def check(self, active: Sequence[Planned]) -> None:
@@ -35,7 +36,7 @@ class Integrity:
         self.references.conflicts(active)
         self.referrers.conflicts(active, by_key, point)
         self.uniques.conflicts(active, by_key, point)
-        constraints.check(active)
+        self.constraints.conflicts(active, by_key, point)
         wanted: dict[Model, set[Any]] = defaultdict(set)
         for _step, _conflict, model, pks in pending:
             wanted[model].update(pk for pk in pks if (model, pk) not in self._newest)

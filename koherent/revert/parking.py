@@ -6,47 +6,51 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, IntegrityError, connections, models
+from django.db import DEFAULT_DB_ALIAS, connections, models
 
 from koherent.registry import TrackedModel
+from koherent.revert import copying
 from koherent.revert.steps import Planned
-from koherent.revert.uniques import unique_sets
-from koherent.revert.values import all_rows, concrete
+from koherent.revert.uniques import Unique
+from koherent.revert.values import all_rows, batches, concrete
 
 
-def park(tracked: TrackedModel, steps: Sequence[Planned], creations: Sequence[Planned]) -> None:
-    """Give the rows that stand in the way of others of the same plan a value that nobody holds, for the moment."""
-    model = concrete(tracked.model)
-    for unique in unique_sets(model):
-        moving = [step for step in steps if unique in step.uniques]
-        if not moving:
-            continue
-        gets = {step.uniques[unique][1]: step for step in [*moving, *creations] if unique in step.uniques}
-        lets = [step for step in moving if gets.get(step.uniques[unique][0], step) is not step]
-        for f in (f for f in model._meta.concrete_fields if f.attname in unique):
-            parked = [step for step in lets if f.name in step.columns.names]
-            if parked:
+def park(tracked: TrackedModel, vacated: Sequence[tuple[Unique, Sequence[Planned]]]) -> None:
+    """Rows that hold what others of the same plan get let go of it.
+
+    They get a value that nobody holds, for the moment; where no field of theirs can have one, their own new values.
+    """
+    for unique, steps in vacated:
+        left = list(steps)
+        for f in (f for f in concrete(tracked.model)._meta.concrete_fields if f.attname in unique):
+            parked = [step for step in left if f.attname in step.columns.index]
+            if parked and (f.null or _placeholder(f) is not None):
                 _move_away(tracked, f, parked)
-            lets = [step for step in lets if f.name not in step.columns.names]
+                left = [step for step in left if f.attname not in step.columns.index]
+        if left:
+            copying.update(tracked, left)
 
 
 def _move_away(tracked: TrackedModel, model_field: Any, steps: Sequence[Planned]) -> None:
-    objects = []
-    for step in steps:
-        instance = tracked.model(**{tracked.pk_attname: step.pk})
-        setattr(instance, model_field.attname, None if model_field.null else _placeholder(model_field))
-        objects.append(instance)
-    all_rows(tracked.model).bulk_update(objects, [model_field.name], batch_size=500)
+    for batch in batches(list(steps)):
+        objects = []
+        for step in batch:
+            instance = tracked.model(**{tracked.pk_attname: step.pk})
+            setattr(instance, model_field.attname, None if model_field.null else _placeholder(model_field))
+            objects.append(instance)
+        all_rows(tracked.model).bulk_update(objects, [model_field.name], batch_size=500)
 
 
 def _placeholder(model_field: Any) -> Any:
-    """A value that nobody holds."""
+    """A value that nobody holds; None for kinds of fields that are too small for one."""
     target = model_field.target_field if model_field.remote_field is not None else model_field
     kind = target.get_internal_type()
     if kind == "UUIDField":
         return uuid.uuid4()
     if isinstance(target, (models.CharField, models.TextField)):
-        return uuid.uuid4().hex[: target.max_length]
+        size = target.max_length or 32
+        # A short text needs an alphabet that nobody uses up.
+        return uuid.uuid4().hex if size >= 32 else "".join(chr(random.randint(0x4E00, 0x9FFF)) for _ in range(size))
     if isinstance(target, models.IntegerField):
         _low, high = connections[DEFAULT_DB_ALIAS].ops.integer_field_range(kind)
         top = 2**31 - 1 if high is None else high
@@ -60,4 +64,4 @@ def _placeholder(model_field: Any) -> Any:
         return target.to_python(random.randint(top // 10, top - 1))
     if isinstance(target, models.FloatField):
         return random.random() * 1e300
-    raise IntegrityError(f"{model_field} cannot be parked")
+    return None

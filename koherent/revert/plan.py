@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Count, Value
 
 from koherent import registry
@@ -59,8 +60,10 @@ class Planning:
 
 def objects_of(assignation_id: str) -> dict[TrackedModel, int]:
     """How many objects of each model an assignation wrote entries for."""
+    # A revert serves the default database.
+    here = [t for t in registry.tracked_models() if router.allow_migrate_model(DEFAULT_DB_ALIAS, t.history_model)]
     found: dict[str, int] = {}
-    for models in batches(list(registry.tracked_models()), UNION):
+    for models in batches(here, UNION):
         counts = [
             all_rows(tracked.history_model)
             .filter(assignation_id=assignation_id)
@@ -71,7 +74,7 @@ def objects_of(assignation_id: str) -> dict[TrackedModel, int]:
             for tracked in models
         ]
         found.update(dict(counts[0].union(*counts[1:], all=True).order_by() if len(counts) > 1 else counts[0]))
-    return {tracked: found[tracked.label] for tracked in registry.tracked_models() if tracked.label in found}
+    return {tracked: found[tracked.label] for tracked in here if tracked.label in found}
 
 
 def entry_plan(tracked: TrackedModel, pk: Any, history_id: int, planning: Planning) -> Plan:

@@ -10,7 +10,7 @@ from koherent.revert.delta import Delta
 from koherent.revert.live import Live
 from koherent.revert.steps import NOTHING, Columns, ColumnSets, Planned
 from koherent.revert.types import Conflict, ConflictCode
-from koherent.revert.uniques import unique_values, values_at, written_uniques
+from koherent.revert.uniques import unique_values, written_uniques
 from koherent.revert.validity import field_errors
 from koherent.revert.values import ABSENT, Name, automatic, base_name, concrete, same, stamped, value_of, writable
 from koherent.revert.versions import Version
@@ -46,7 +46,7 @@ class Planner:
             links_now=links.none,
             links_then=links.then,
             link_sources=links.sources,
-            uniques=unique_values(NOTHING, row, written_uniques(concrete(model), None)),
+            uniques=unique_values(row, written_uniques(concrete(model), None)),
         )
         self._untracked(step, columns)
         step.conflicts += field_errors(row, columns)
@@ -79,7 +79,6 @@ class Planner:
         now = tuple(value_of(row, f) for f in columns.fields)
         label = self._label(self.tracked, row)
         uniques = written_uniques(concrete(self.tracked.model), columns.index)
-        before = {unique: values_at(row, unique) for unique in uniques}
         for f in columns.fields:
             setattr(row, f.attname, differing[f.name])
         return Planned(
@@ -94,7 +93,7 @@ class Planner:
             links_now=self.live.links[pk] if moved else NOTHING,
             links_then=moved or NOTHING,
             link_sources=links.sources if moved else NOTHING,
-            uniques=unique_values(before, row, uniques),
+            uniques=unique_values(row, uniques),
             conflicts=field_errors(row, columns),
         )
 

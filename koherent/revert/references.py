@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, models
+from django.db import DEFAULT_DB_ALIAS, models, router
 
 from koherent import registry
 from koherent.revert.steps import Planned
@@ -169,6 +169,8 @@ def relations_to(model: Model) -> tuple[Relation, ...]:
         foreign: Any = relation.field  # type: ignore[union-attr]
         referring = concrete(relation.related_model)  # type: ignore[arg-type]
         if getattr(foreign.remote_field, "parent_link", False):
+            continue
+        if not router.allow_migrate_model(DEFAULT_DB_ALIAS, referring):
             continue
         if foreign.remote_field.on_delete is models.DO_NOTHING and not foreign.db_constraint:
             continue  # history tables, and others that keep the key of what is gone

@@ -49,8 +49,8 @@ class Planned:
     ``now`` and ``then`` are the values of ``columns`` before and after; None: the object does not exist. ``sources``
     are the history rows that hold each value of ``then``. A deletion is about all fields, a change about those that it
     writes. ``links_now`` and ``links_then`` are the other sides' keys of the many-to-many fields that are written;
-    ``link_sources`` tells which history row holds each link that comes. ``uniques`` are the unique values before and
-    after, for each set of attributes that the step writes.
+    ``link_sources`` tells which history row holds each link that comes. ``uniques`` are the unique values afterwards,
+    for each set of attributes that the step writes.
     """
 
     tracked: TrackedModel
@@ -64,7 +64,7 @@ class Planned:
     links_now: Mapping[str, frozenset[Any]] = NOTHING
     links_then: Mapping[str, frozenset[Any]] = NOTHING
     link_sources: Mapping[tuple[str, Any], int] = NOTHING
-    uniques: Mapping[tuple[str, ...], tuple[Any, Any]] = NOTHING
+    uniques: Mapping[tuple[str, ...], tuple[Any, ...]] = NOTHING
     conflicts: tuple[Conflict, ...] = ()
     stubborn: bool = False
     skipped: bool = False

@@ -28,7 +28,12 @@ def unique_sets(model: Model) -> tuple[Unique, ...]:
 
 def is_plain(constraint: Any) -> bool:
     """Whether a constraint says only that some fields are unique together."""
-    return isinstance(constraint, models.UniqueConstraint) and bool(constraint.fields) and constraint.condition is None
+    return (
+        isinstance(constraint, models.UniqueConstraint)
+        and bool(constraint.fields)
+        and constraint.condition is None
+        and constraint.nulls_distinct is not False
+    )
 
 
 def written_uniques(model: Model, written: Iterable[str] | None) -> tuple[Unique, ...]:
@@ -40,18 +45,9 @@ def written_uniques(model: Model, written: Iterable[str] | None) -> tuple[Unique
     return tuple(unique for unique in sets if attnames.intersection(unique))
 
 
-def values_at(row: Any, unique: Unique) -> tuple[Any, ...]:
-    """A row's values of a unique set, hashable."""
-    return _hashable(getattr(row, name) for name in unique)
-
-
-def unique_values(
-    before: Mapping[Unique, Any], row: Any, uniques: Sequence[Unique]
-) -> Mapping[Unique, tuple[Any, Any]]:
-    """``Planned.uniques`` of a step whose object will be ``row``. What holds a null is unique already."""
-    if not uniques:
-        return NOTHING
-    return {unique: (before.get(unique), values_at(row, unique)) for unique in uniques}
+def unique_values(row: Any, uniques: Sequence[Unique]) -> Mapping[Unique, tuple[Any, ...]]:
+    """``Planned.uniques`` of a step whose object will be ``row``."""
+    return {unique: _hashable(getattr(row, name) for name in unique) for unique in uniques} if uniques else NOTHING
 
 
 class Uniques:
@@ -59,6 +55,7 @@ class Uniques:
 
     def __init__(self, steps: Sequence[Planned]) -> None:
         self._holders: dict[tuple[Model, Unique], dict[Any, set[Any]]] = {}
+        self._vacating: dict[tuple[Model, Unique], set[Any]] = defaultdict(set)
         wanted: dict[tuple[Model, Unique], set[Any]] = defaultdict(set)
         for step in steps:
             for unique, value in _gets(step):
@@ -75,6 +72,7 @@ class Uniques:
 
     def conflicts(self, active: Sequence[Planned], by_key: Mapping[Any, Planned], point: Pointing) -> None:
         """Point out values that another row holds, or that two steps write."""
+        self._vacating.clear()
         counts: dict[tuple[Model, Unique, Any], int] = defaultdict(int)
         for step in active:
             for unique, value in _gets(step):
@@ -82,11 +80,12 @@ class Uniques:
         for step in active:
             model = concrete(step.tracked.model)
             for unique, value in _gets(step):
-                holders = {
-                    pk
-                    for pk in self._holders[model, unique].get(value, ())
-                    if pk != step.pk and not _leaves(by_key.get((model, pk)), unique, value)
-                }
+                holders = self._holders[model, unique].get(value, set()) - {step.pk}
+                leaving = {pk for pk in holders if _leaves(by_key.get((model, pk)), unique, value)}
+                moving = {pk for pk in leaving if by_key[model, pk].action == "~"}
+                if moving:
+                    self._vacating[model, unique] |= moving
+                holders -= leaving
                 if not holders and counts[model, unique, value] < 2:
                     continue
                 names = tuple(f.name for f in model._meta.concrete_fields if f.attname in unique)
@@ -97,19 +96,23 @@ class Uniques:
                 )
                 point(step, conflict, model, holders)
 
+    @property
+    def vacated(self) -> list[tuple[Model, Unique, set[Any]]]:
+        """Unique values that another step gets: the model, the attributes, and the keys of who holds them now."""
+        return [(model, unique, pks) for (model, unique), pks in self._vacating.items()]
+
 
 def _gets(step: Planned) -> Iterator[tuple[Unique, Any]]:
-    for unique, (_before, after) in step.uniques.items():
+    for unique, after in step.uniques.items():
+        # What holds a null is unique already.
         if None not in after:
             yield unique, after
 
 
 def _leaves(other: Planned | None, unique: Unique, value: Any) -> bool:
-    if other is None:
-        return False
-    if other.action == "-":
-        return True
-    return unique in other.uniques and other.uniques[unique][1] != value
+    if other is None or other.action == "-":
+        return other is not None
+    return unique in other.uniques and other.uniques[unique] != value
 
 
 def _hashable(values: Iterable[Any]) -> tuple[Any, ...]:

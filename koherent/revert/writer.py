@@ -12,7 +12,8 @@ from koherent.revert.parking import park
 from koherent.revert.plan import Plan
 from koherent.revert.steps import Planned
 from koherent.revert.types import Key, Progress
-from koherent.revert.values import Model, all_rows, batches
+from koherent.revert.uniques import Unique
+from koherent.revert.values import Model, all_rows, batches, concrete
 
 Steps = dict[TrackedModel, list[Planned]]
 
@@ -41,7 +42,7 @@ class Writer:
         for tracked, steps in self.deletions.items():
             self.delete(tracked, steps)
         for tracked, steps in self.changes.items():
-            park(tracked, steps, self.creations.get(tracked, []))
+            park(tracked, self.vacated(tracked))
             for batch in batches(steps):
                 copying.update(tracked, batch)
                 self.tell(len(batch))
@@ -59,6 +60,15 @@ class Writer:
         for tracked, pks in self.touched.items():
             self.record(tracked, sorted(pks, key=str), "~", links=True)
         return self.written
+
+    def vacated(self, tracked: TrackedModel) -> list[tuple[Unique, list[Planned]]]:
+        """Unique attributes of a model, and the steps of those rows that hold what others get."""
+        model, integrity = concrete(tracked.model), self.plan.integrity
+        return [
+            (unique, [self.by_key[model, pk] for pk in pks])
+            for held, unique, pks in [*integrity.uniques.vacated, *integrity.constraints.vacated]
+            if held is model
+        ]
 
     def tell(self, count: int) -> None:
         """So many more objects have been written."""

@@ -5,7 +5,10 @@ from typing import Any, ClassVar
 
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator
 from django.db import models
+from django.db.models.functions import Lower
 from simple_history.models import HistoricalRecords
 
 from koherent.fields import GenericRelation, HistoryField
@@ -318,3 +321,38 @@ class Egg(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Locker(models.Model):
+    """Everything that a database or a model can demand of values."""
+
+    number = models.PositiveSmallIntegerField(unique=True)
+    hall = models.CharField(max_length=1)
+    place = models.IntegerField(validators=[MaxValueValidator(999, "Halls have %(limit_value)s places.")])
+    label = models.CharField(max_length=50, default="", blank=True)
+    badge = models.CharField(max_length=10, default="", blank=True)
+    active = models.BooleanField(default=True)
+    owner = models.OneToOneField(Person, on_delete=models.SET_NULL, null=True, blank=True)
+    beside = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True)
+    history = HistoryField(label="label")
+
+    class Meta:
+        unique_together = (("hall", "place"),)
+        constraints = [
+            models.CheckConstraint(condition=models.Q(place__gt=0), name="places_count_from_one"),
+            models.UniqueConstraint(Lower("label"), condition=~models.Q(label=""), name="one_label_in_any_case"),
+            models.UniqueConstraint(fields=["badge"], condition=models.Q(active=True), name="one_active_badge"),
+        ]
+
+    def __str__(self) -> str:
+        return self.label
+
+    def clean(self) -> None:
+        """A locker beside another one is in the same hall."""
+        if self.beside is not None and self.beside.hall != self.hall:
+            raise ValidationError({"beside": "Beside a locker of another hall."})
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """A ``save()`` with a mind of its own, which nothing but a plain save may call."""
+        self.label = self.label.strip()
+        super().save(*args, **kwargs)
