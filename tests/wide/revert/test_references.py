@@ -93,12 +93,6 @@ def test_what_set_null_did_to_others_is_repaired(unit: Unit) -> None:
     ]
 
 
-def test_what_set_default_and_set_did_to_others_is_repaired(unit: Unit) -> None:
-    Unit.objects.create(code="stand-in", name="calls")
-    Dependent.objects.create(name="one", defaulting=unit, falling_back=unit, calling=unit)
-    there_and_back(lambda: Unit.objects.get(code="kg").delete())
-
-
 def test_a_nulled_reference_that_was_set_anew_is_left_to_its_new_owner(unit: Unit) -> None:
     one = Dependent.objects.create(name="one", nulled=unit)
     with audit(assignation_id="work"):
