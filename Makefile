@@ -21,7 +21,7 @@ WIDE = --ds=tests.wide.settings tests/wide
 ON_POSTGRES = EXAMPLE_DB=postgres EXAMPLE_REDIS=$${EXAMPLE_REDIS:-redis://127.0.0.1:6379/0}
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test postgres lint types imports migrations sdl sdl-check locks ci deep bench bench-undo clean
+.PHONY: help demo serve test postgres lint types imports migrations sdl sdl-check locks ci deep bench bench-read bench-undo clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -86,6 +86,9 @@ $(BENCH4_VENV)/.ready: requirements/bench-koherent4.txt
 
 bench: $(BENCH_READY) ## writes, beside the other packages, on SQLite and a running PostgreSQL (BENCH_ARGS=--help)
 	$(BENCH_RUN) writes $(BENCH_ARGS)
+
+bench-read: $(BENCH_READY) ## pages of history, beside the other packages, at a million entries
+	$(BENCH_RUN) read $(BENCH_ARGS)
 
 bench-undo: $(BENCH_READY) ## undo, beside the packages that have one
 	$(BENCH_RUN) undo $(BENCH_ARGS)

@@ -13,7 +13,7 @@ from benchmarks.packages import PACKAGES
 def main(arguments: list[str]) -> None:
     """Run what was asked for and print, or write, its Markdown."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("kind", choices=list(KINDS), help="what to measure")
+    parser.add_argument("kinds", nargs="+", choices=list(KINDS), help="what to measure")
     parser.add_argument("--packages", type=_names(list(PACKAGES)), default=list(PACKAGES), help="names, by comma")
     parser.add_argument("--databases", type=_names([driver.SQLITE, driver.POSTGRESQL]), default="sqlite,postgresql")
     parser.add_argument("--only", type=_names(list(CASES)), help="cases, by comma")
@@ -22,12 +22,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--output", type=Path, help="write the report here instead of printing it")
     parser.add_argument("--sql", action="store_true", help="print koherent's statements of each case too")
     options = parser.parse_args(arguments)
-    cases = KINDS[options.kind]
+    cases = {name: case for kind in options.kinds for name, case in KINDS[kind].items()}
     sizes = {name: cases[name].full_size for name in options.only or cases if name in cases}
     if options.size is not None:
         sizes = {name: min(size, options.size) for name, size in sizes.items()}
     results = [driver.run(options.packages, database, sizes, options.rounds) for database in options.databases]
-    text = report.markdown(options.kind, results, "python -m benchmarks " + " ".join(arguments))
+    text = report.markdown(options.kinds, results, "python -m benchmarks " + " ".join(arguments))
     if options.sql:
         text += report.statements(results, "koherent")
     if options.output is None:

@@ -154,6 +154,33 @@ FIGURES = [
         ),
         limits=both(1.5),
     ),
+    Figure(case="page", title="statements", measure=statements("page"), limits=both(14), whole=True),
+    Figure(
+        case="page",
+        title="time / pghistory",
+        measure=ratio(time("page"), time("page", "pghistory")),
+        limits={POSTGRESQL: 1.6},
+        aims={POSTGRESQL: 1},
+    ),
+    Figure(
+        case="page",
+        title="time / simple-history",
+        measure=ratio(time("page"), time("page", "simple_history")),
+        limits=both(0.5),
+    ),
+    Figure(case="object", title="statements", measure=statements("object"), limits=both(6), whole=True),
+    Figure(
+        case="object",
+        title="time / auditlog",
+        measure=ratio(time("object"), time("object", "auditlog")),
+        limits=both(1.2),
+    ),
+    Figure(
+        case="object",
+        title="time / koherent 4.1.1",
+        measure=ratio(time("object"), time("object", "koherent4")),
+        limits=both(0.01),
+    ),
 ]
 
 
@@ -178,7 +205,7 @@ def verdicts(results: Results) -> list[list[str]]:
             verdict = "aim missed"
         else:
             verdict = "holds" if measured <= limit else "**missed**"
-        shown = f"{measured:.0f}" if figure.whole else f"{measured:.2f}"
+        shown = f"{measured:.0f}" if figure.whole else f"{measured:.2f}" if measured >= 0.1 else f"{measured:.4f}"
         rows.append([figure.case, figure.title, shown, _number(limit), _number(aim), verdict])
     return rows
 

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from benchmarks import driver, figures
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, KINDS
 from benchmarks.driver import POSTGRESQL, Outcome, Results
 from benchmarks.packages import TITLES
 
@@ -46,27 +46,35 @@ def machine(results: Sequence[Results]) -> str:
 
 
 #: What each kind's times are compared with.
-BASELINES = {"writes": "plain", "undo": "koherent"}
+BASELINES = {"writes": "plain", "undo": "koherent", "read": "koherent"}
 
 
-def markdown(kind: str, results: Sequence[Results], command: str) -> str:
+def markdown(kinds: Sequence[str], results: Sequence[Results], command: str) -> str:
     """The whole report of one run."""
-    baseline = BASELINES[kind]
-    parts = [f"# {kind.capitalize()}", f"`{command}`: {machine(results)}"]
+    parts = [f"# {', '.join(kinds).capitalize()}", f"`{command}`: {machine(results)}"]
     for result in results:
         parts.append(f"## {NAMES[result.database]}")
         rows = figures.verdicts(result)
         if rows:
             parts.append(table(["case", "figure", "measured", "limit", "aim", ""], rows))
-        packages = [name for name in result.versions if any(name in found for found in result.outcomes.values())]
-        body = [
-            [CASES[case].title.format(size=f"{result.sizes[case]:,}")]
-            + [_cell(outcomes.get(package), outcomes.get(baseline)) for package in packages]
-            for case, outcomes in result.outcomes.items()
-        ]
-        parts.append(f"Times of {TITLES[baseline].strip('*')}'s time, then median milliseconds / statements:")
-        parts.append(table(["", *(TITLES[package] for package in packages)], body))
+        for kind in kinds:
+            parts += _times(result, kind)
     return "\n\n".join(parts) + "\n"
+
+
+def _times(result: Results, kind: str) -> list[str]:
+    baseline = BASELINES[kind]
+    cases = {case: outcomes for case, outcomes in result.outcomes.items() if case in KINDS[kind]}
+    packages = [name for name in result.versions if any(name in outcomes for outcomes in cases.values())]
+    body = [
+        [CASES[case].title.format(size=f"{result.sizes[case]:,}")]
+        + [_cell(outcomes.get(package), outcomes.get(baseline)) for package in packages]
+        for case, outcomes in cases.items()
+    ]
+    return [
+        f"Times of {TITLES[baseline].strip('*')}'s time, then median milliseconds / statements:",
+        table(["", *(TITLES[package] for package in packages)], body),
+    ]
 
 
 def _cell(outcome: Outcome | None, baseline: Outcome | None) -> str:

@@ -3,11 +3,33 @@
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 from django.db import models
 
 from benchmarks.packages.base import Package
+from benchmarks.seeding import Slice
+
+PAGE = """
+query($first: Int, $after: String, $last: Int, $before: String, $filters: HistoryFilter) {
+  history(first: $first, after: $after, last: $last, before: $before, filters: $filters) {
+    pageInfo { startCursor endCursor }
+    edges { node { id action date model objectId user { id username } changes { field old new } } }
+  }
+}
+"""
+
+
+@cache
+def schema() -> Any:
+    """A schema of koherent's own query, as a team's would have it."""
+    import strawberry
+
+    import koherent.graphql
+
+    return strawberry.Schema(query=koherent.graphql.Query, extensions=[koherent.graphql.KoherentExtension])
 
 
 class Koherent(Package):
@@ -49,6 +71,64 @@ class Koherent(Package):
 
         report = revert_to(None, model._meta.label_lower, key)
         assert report.status is RevertStatus.APPLIED
+
+    def seed_shared(self, entries: int) -> None:
+        """The units of work, and an account that may read all."""
+        from django.contrib.auth import get_user_model
+        from django.contrib.auth.models import Permission
+
+        from benchmarks import seeding
+        from koherent.models import Assignation
+
+        count = max(entries // 5, seeding.VERSIONS) // 20 + 1
+        columns = {"assignation_id": "'task-' || n", "started_at": seeding.moment("(n * 100)")}
+        seeding.insert(Assignation, count, columns)
+        account: Any = get_user_model()
+        reader = account.objects.create_user("reader")
+        reader.user_permissions.set(Permission.objects.filter(content_type__app_label="lab"))
+
+    def seed_slice(self, part: Slice) -> None:
+        """History rows; half of them have an assignation."""
+        from benchmarks import seeding
+        from koherent import registry
+
+        tracked = registry.for_model(part.model)
+        assert tracked is not None
+        user = seeding.user_key(self.users)
+        columns = {
+            **part.values,
+            "history_date": part.date,
+            "history_type": part.action,
+            "history_user_id": user,
+            "app": "'app-' || (n % 3)",
+            "assignation_id": f"CASE WHEN {part.unit} % 2 = 0 THEN 'task-' || ({part.unit} / 2) END",
+            "actor_id": f"'' || {user}",
+            "actor_name": f"'user-' || {user}",
+            "field_set": str(tracked.field_set),
+        }
+        seeding.insert(tracked.history_model, part.count, columns)
+
+    def reader(self) -> Any:
+        """An account without any right but to view, fresh, so that its rights are read anew."""
+        from django.contrib.auth import get_user_model
+
+        account: Any = get_user_model()
+        return account.objects.get(username="reader")
+
+    def page(self, reader: Any, first: int, object_id: int | None = None) -> list[Any]:
+        """Its own root field, under its default policy."""
+        filters = None if object_id is None else {"models": ["lab.sample"], "objectId": str(object_id)}
+        edges: list[Any] = self.ask(reader, {"first": first, "filters": filters})["edges"]
+        return [edge["node"] for edge in edges]
+
+    def ask(self, reader: Any, variables: dict[str, Any]) -> Any:
+        """The root field ``history`` with these variables."""
+        result = schema().execute_sync(
+            PAGE, variables, context_value=SimpleNamespace(request=SimpleNamespace(user=reader, headers={}))
+        )
+        if result.errors:
+            raise result.errors[0]
+        return (result.data or {})["history"]
 
     def entries(self) -> list[tuple[Any, dict[str, Any]]]:
         """All history rows."""

@@ -7,9 +7,11 @@ from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
+import strawberry
 from django.db import models, transaction
 
 from benchmarks.packages.base import Package
+from benchmarks.seeding import Slice
 
 correlation: ContextVar[str | None] = ContextVar("bench_correlation", default=None)
 
@@ -66,6 +68,59 @@ class SimpleHistory(Package):
         """The record's instance, saved: what its documentation advises."""
         history: Any = model
         history.history.get(pk=key).instance.save()
+
+    def seed_slice(self, part: Slice) -> None:
+        """History rows."""
+        from benchmarks import seeding
+
+        history: Any = part.model
+        columns = {
+            **part.values,
+            "history_date": part.date,
+            "history_type": part.action,
+            "history_user_id": seeding.user_key(self.users),
+            **self.seed_correlation(part),
+        }
+        seeding.insert(history.history.model, part.count, columns)
+
+    def seed_correlation(self, part: Slice) -> dict[str, str]:
+        """The columns that name the unit of work."""
+        return {"correlation_id": f"'task-' || {part.unit}"}
+
+    def newest(self, first: int) -> list[Any]:
+        """The newest of each model, merged; differences as its documentation shows."""
+        from benchmarks.lab.models import MODELS
+
+        found: list[Any] = []
+        for model in MODELS:
+            found += model.history.select_related("history_user").order_by("-history_date")[:first]
+        found.sort(key=lambda record: record.history_date, reverse=True)
+        return [self.shown(record) for record in found[:first]]
+
+    def newest_of(self, object_id: int, first: int) -> list[Any]:
+        """One sample's."""
+        from benchmarks.lab.models import Sample
+
+        records = Sample.history.filter(id=object_id).select_related("history_user").order_by("-history_date")
+        return [self.shown(record) for record in records[:first]]
+
+    @staticmethod
+    def shown(record: Any) -> Any:
+        """One record, with its difference to the one before."""
+        from benchmarks.lab.schema import Account, Change, Entry
+
+        before = record.prev_record
+        changes = [] if before is None else record.diff_against(before).changes
+        user = record.history_user
+        return Entry(
+            id=strawberry.ID(str(record.history_id)),
+            action=record.history_type,
+            date=record.history_date,
+            model=record.instance_type._meta.label_lower,
+            object_id=strawberry.ID(str(record.id)),
+            user=None if user is None else Account(id=strawberry.ID(str(user.pk)), username=user.username),
+            changes=[Change(field=change.field, old=change.old, new=change.new) for change in changes],
+        )
 
     #: What an attributed row has.
     named: dict[str, Any] = {"history_user__isnull": False, "correlation_id__isnull": False}
