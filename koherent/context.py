@@ -76,6 +76,8 @@ class AuditContext:
     origin: str = "change"
     request: RequestInfo | None = None
     explicit: frozenset[str] = frozenset()
+    # What the recorder has made ready of this context, for each tracked model.
+    stamps: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @functools.cached_property
     def actor(self) -> Actor | None:

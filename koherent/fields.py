@@ -5,6 +5,7 @@ from typing import Any
 
 from django.contrib.contenttypes.fields import GenericRelation
 from django.db import models
+from django.db.models.fields.related import lazy_related_operation
 from simple_history.models import HistoricalRecords, HistoricForeignKey, HistoricOneToOneField
 
 from koherent import managers, registry, signal
@@ -16,9 +17,10 @@ __all__ = ["GenericRelation", "HistoricForeignKey", "HistoricOneToOneField", "Hi
 class HistoryField(HistoricalRecords):  # type: ignore[misc]  # django-simple-history ships no types
     """Records every change of the model it stands on, in a table of django-simple-history's shape.
 
-    Takes the arguments of ``HistoricalRecords`` and three of its own: ``redacted_fields`` (names of fields that are
+    Takes the arguments of ``HistoricalRecords`` and four of its own: ``redacted_fields`` (names of fields that are
     stored, and shown only to whom the policy names), ``label`` (field name, or callable on the history row, for
-    ``objectLabel``) and ``type_name`` (GraphQL name, where two models share one).
+    ``objectLabel``), ``type_name`` (GraphQL name, where two models share one) and ``record_unchanged`` (whether a save
+    that changes nothing leaves an entry; None follows the setting ``RECORD_UNCHANGED``).
     """
 
     def __init__(
@@ -27,18 +29,32 @@ class HistoryField(HistoricalRecords):  # type: ignore[misc]  # django-simple-hi
         redacted_fields: Iterable[str] = (),
         label: str | Callable[[models.Model], str] | None = None,
         type_name: str | None = None,
+        record_unchanged: bool | None = None,
         bases: tuple[type[models.Model], ...] = (HistoryEntryModel,),
+        user_db_constraint: bool = False,
         **kwargs: Any,
     ) -> None:
+        # A constraint on ``history_user`` would lock the account's row with every entry, to guard a key that
+        # ``actor_id`` keeps anyway; Django itself clears ``history_user`` when it deletes an account.
+        kwargs["user_db_constraint"] = user_db_constraint
         if not any(issubclass(base, HistoryEntryModel) for base in bases):
             bases = (HistoryEntryModel, *bases)
         super().__init__(*args, bases=bases, **kwargs)
         self.redacted_fields = tuple(redacted_fields)
         self.label = label
         self.type_name = type_name
+        self.record_unchanged = record_unchanged
 
     def finalize(self, sender: type[models.Model], **kwargs: Any) -> None:
-        """Make the history model once the model's class is there, and hook its write paths."""
+        """Make the history model once the classes of the model and of its links are there, and hook its write paths."""
+        ours = self.cls is sender or (self.inherit and issubclass(sender, self.cls))
+        throughs = [field.remote_field.through for field in self.get_m2m_fields_from_model(sender)] if ours else []
+        if any(isinstance(through, str) for through in throughs):
+            lazy_related_operation(lambda *_: self._finalize(sender, **kwargs), sender, *throughs)
+        else:
+            self._finalize(sender, **kwargs)
+
+    def _finalize(self, sender: type[models.Model], **kwargs: Any) -> None:
         super().finalize(sender, **kwargs)
         attribute = getattr(sender._meta, "simple_history_manager_attribute", None)
         if attribute != self.manager_name or sender in registry._tracked:

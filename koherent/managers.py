@@ -2,20 +2,25 @@
 
 A tracked model's managers get a subclass of their own class, made once per class. The model's options hand those
 out, so that own, inherited, related and base managers are all covered, and no class of anybody else is changed.
+The models of tracked many-to-many links are treated alike: what happens to a link is a change of its owner.
 """
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from functools import cache, wraps
 from typing import Any
 
-from django.db import models, router, transaction
+from django.db import connections, models, router, transaction
 from django.db.models.options import Options
 from django.utils.functional import cached_property
 
 from koherent import recorder, registry
+from koherent.deletions import deletions, owners_of
+from koherent.registry import M2MTracked, TrackedModel
+from koherent.statements import quote
 
-BATCH = 10_000
+BATCH = recorder.BATCH
 
 
 class AuditedQuerySetMixin:
@@ -27,25 +32,57 @@ class AuditedQuerySetMixin:
 
     def update(self, **kwargs: Any) -> int:
         """Django's ``update()``; one entry for each row that it changes."""
-        tracked = registry.for_model(self.model)
+        queryset: Any = self
         parent: Any = super()
-        if tracked is None or not recorder.is_recording():
+        if not recorder.is_recording() or queryset.query.is_sliced:  # Django's own TypeError
             return int(parent.update(**kwargs))
         self._for_write = True
-        queryset: Any = self
-        if queryset.query.is_sliced:
-            return int(parent.update(**kwargs))  # Django's own TypeError
         with transaction.atomic(using=self.db, savepoint=False):
-            pks = list(queryset.order_by().values_list("pk", flat=True))
-            updated = 0
-            for batch in _batches(pks):
-                # The filter stays: a row that stopped matching meanwhile must not be changed.
-                narrowed = queryset.filter(pk__in=batch)
-                updated += int(super(AuditedQuerySetMixin, narrowed).update(**kwargs))  # type: ignore[misc]
-                recorder.record(tracked, self.db, batch, "~")
-        return updated
+            plain = queryset.order_by()
+            new_key = kwargs.get("pk", kwargs.get(self.model._meta.pk.name, _UNCHANGED))
+            if new_key is not _UNCHANGED:
+                return self._move_and_record(plain, new_key, kwargs)
+            tracked = registry.for_model(self.model)
+            alone = not registry.links_through(self.model) and not self.model._meta.get_parent_list()
+            if tracked is not None and alone and not recorder.waits(tracked, self.db):
+                returned = _Returned(tracked.model)
+                with connections[self.db].execute_wrapper(returned):
+                    parent.update(**kwargs)
+                recorder.record(tracked, self.db, returned.keys, "~", may_wait=True)
+                return len(returned.keys)
+            pks = list(plain.values_list("pk", flat=True))
+            # No rows: Django looks at the arguments, and runs no statement.
+            return sum(self._update_and_record(plain, batch, kwargs) for batch in _batches(pks) or [[]])
 
     update.alters_data = True  # type: ignore[attr-defined]
+
+    def _update_and_record(self, queryset: Any, pks: list[Any], kwargs: dict[str, Any]) -> int:
+        """Update the rows of these keys that ``queryset`` still finds: one may have stopped matching meanwhile."""
+        parent: Any = super(AuditedQuerySetMixin, queryset.filter(pk__in=pks))
+        lineage = registry.lineage(self.model)
+        with recorder.link_changes(self.db):
+            self._record_owners(pks)
+            with recorder.writing(self.db, [(tracked, pks) for tracked in lineage]):
+                updated = int(parent.update(**kwargs))
+            self._record_owners(pks)
+            for tracked in lineage:
+                recorder.record(tracked, self.db, pks, "~", may_wait=True)
+        return updated
+
+    def _move_and_record(self, queryset: Any, new_key: Any, kwargs: dict[str, Any]) -> int:
+        """An update of the key itself: the trail of the old one ends, and that of the new one begins."""
+        parent: Any = super(AuditedQuerySetMixin, queryset)
+        value = new_key if hasattr(new_key, "resolve_expression") else models.Value(new_key, self.model._meta.pk)
+        keys = list(queryset.annotate(_koherent_key=value).values_list("pk", "_koherent_key"))
+        old, new = [key for key, _ in keys], [key for _, key in keys]
+        lineage = registry.lineage(self.model)
+        for tracked in lineage:
+            recorder.record(tracked, self.db, old, "-")
+        with recorder.writing(self.db, [(tracked, None) for tracked in lineage]):
+            updated = int(parent.update(**kwargs))
+        for tracked in lineage:
+            recorder.record(tracked, self.db, new, "+")
+        return updated
 
     def bulk_create(
         self,
@@ -57,7 +94,6 @@ class AuditedQuerySetMixin:
         unique_fields: Sequence[str] | None = None,
     ) -> list[Any]:
         """Django's ``bulk_create()``; one entry for each row that it creates or, in a conflict, updates."""
-        tracked = registry.for_model(self.model)
         parent: Any = super()
         arguments: dict[str, Any] = {
             "batch_size": batch_size,
@@ -66,35 +102,67 @@ class AuditedQuerySetMixin:
             "update_fields": update_fields,
             "unique_fields": unique_fields,
         }
-        if tracked is None or not recorder.is_recording():
+        if not recorder.is_recording():
             return list(parent.bulk_create(objs, **arguments))
         self._for_write = True
         objects = list(objs)
-        with transaction.atomic(using=self.db, savepoint=False):
-            newest = recorder.newest_key(tracked, self.db) if ignore_conflicts else None
-            created = list(parent.bulk_create(objects, **arguments))
-            if ignore_conflicts:
-                recorder.record_new(tracked, self.db, [o.pk for o in objects if o.pk is not None], newest)
-            elif update_conflicts:
-                pks = [o.pk for o in created]
-                recorder.record_new(tracked, self.db, pks, None)
-                recorder.record(tracked, self.db, pks, "~")
-            else:
-                recorder.record(tracked, self.db, [o.pk for o in created], "+")
+        tracked = registry.for_model(self.model)
+        touched: list[tuple[TrackedModel, Sequence[Any] | None]] = [(t, o) for t, o in self._owners_in(objects)]
+        if tracked is not None and (ignore_conflicts or update_conflicts):
+            touched.append((tracked, None))
+        with recorder.link_changes(self.db):
+            newest = recorder.newest_key(tracked, self.db) if tracked is not None and ignore_conflicts else None
+            with recorder.writing(self.db, touched):
+                created = list(parent.bulk_create(objects, **arguments))
+            for owner_model, owners in self._owners_in(objects):
+                recorder.record_links(owner_model, self.db, owners)
+            if tracked is not None:
+                self._record_created(tracked, objects, created, newest, ignore_conflicts, update_conflicts)
         return created
 
     bulk_create.alters_data = True  # type: ignore[attr-defined]
 
+    def _record_created(
+        self,
+        tracked: TrackedModel,
+        objects: list[models.Model],
+        created: list[models.Model],
+        newest: Any,
+        ignored: bool,
+        updated: bool,
+    ) -> None:
+        if ignored:
+            recorder.record_new(tracked, self.db, [o.pk for o in objects if o.pk is not None], newest)
+        elif updated:
+            pks = [o.pk for o in created]
+            recorder.record_new(tracked, self.db, pks, None)
+            recorder.record(tracked, self.db, pks, "~")
+        else:
+            recorder.record(tracked, self.db, [o.pk for o in created], "+", may_wait=True)
+
     def delete(self) -> tuple[int, dict[str, int]]:
         """Django's ``delete()``; the entries of all that goes are written together."""
         self._for_write = True
+        queryset: Any = self
         parent: Any = super()
-        with recorder.deletions(self.db):
+        with recorder.link_changes(self.db), deletions(self.db):
+            if registry.links_through(self.model) and recorder.is_recording() and not queryset.query.is_sliced:
+                self._record_owners(list(queryset.order_by().values_list("pk", flat=True)))
             deleted: tuple[int, dict[str, int]] = parent.delete()
         return deleted
 
     delete.alters_data = True  # type: ignore[attr-defined]
     delete.queryset_only = True  # type: ignore[attr-defined]
+
+    def _record_owners(self, links: list[Any]) -> None:
+        """Have the owners of these links, by their keys, recorded at the end of the change."""
+        for tracked, m2m in registry.links_through(self.model):
+            for batch in _batches(links):
+                recorder.record_links(tracked, self.db, owners_of(m2m, self.db, "pk", batch))
+
+    def _owners_in(self, links: list[models.Model]) -> list[tuple[TrackedModel, list[Any]]]:
+        through = registry.links_through(self.model)
+        return [(tracked, list({getattr(o, m2m.source_attname): None for o in links})) for tracked, m2m in through]
 
 
 class AuditedManagerMixin:
@@ -122,9 +190,7 @@ def audited_queryset(queryset_class: type[Any]) -> type[Any]:
     """The audited subclass of a queryset class."""
     if issubclass(queryset_class, AuditedQuerySetMixin):
         return queryset_class
-    return type(
-        queryset_class.__name__, (AuditedQuerySetMixin, queryset_class), {"__module__": queryset_class.__module__}
-    )
+    return _subclass(AuditedQuerySetMixin, queryset_class)
 
 
 @cache
@@ -132,11 +198,81 @@ def audited_manager(manager_class: type[Any]) -> type[Any]:
     """The audited subclass of a manager class."""
     if issubclass(manager_class, AuditedManagerMixin):
         return manager_class
-    return type(
-        manager_class.__name__,
-        (AuditedManagerMixin, manager_class),
-        {"__module__": manager_class.__module__, "_koherent_original": manager_class},
-    )
+    return _subclass(AuditedManagerMixin, manager_class, _koherent_original=manager_class)
+
+
+class AuditedLinksMixin:
+    """A many-to-many manager whose every call, ``set()`` too, is one change of each object whose links it moves."""
+
+    instance: models.Model
+    through: type[models.Model]
+
+    def add(self, *objs: Any, **kwargs: Any) -> None:
+        """Django's ``add()``."""
+        self._as_one("add", *objs, **kwargs)
+
+    add.alters_data = True  # type: ignore[attr-defined]
+
+    def remove(self, *objs: Any) -> None:
+        """Django's ``remove()``."""
+        self._as_one("remove", *objs)
+
+    remove.alters_data = True  # type: ignore[attr-defined]
+
+    def clear(self) -> None:
+        """Django's ``clear()``."""
+        self._as_one("clear")
+
+    clear.alters_data = True  # type: ignore[attr-defined]
+
+    def set(self, objs: Any, **kwargs: Any) -> None:
+        """Django's ``set()``."""
+        self._as_one("set", objs, **kwargs)
+
+    set.alters_data = True  # type: ignore[attr-defined]
+
+    def _as_one(self, method: str, *args: Any, **kwargs: Any) -> None:
+        parent: Any = super()
+        with ExitStack() as stack:
+            if hasattr(self.instance, "skip_history_when_saving"):
+                stack.enter_context(recorder.suspended())
+            stack.enter_context(recorder.link_changes(router.db_for_write(self.through, instance=self.instance)))
+            getattr(parent, method)(*args, **kwargs)
+
+
+class AuditedLinksDescriptorMixin:
+    """The descriptor of a tracked many-to-many field, on either side."""
+
+    @cached_property
+    def related_manager_cls(self) -> Any:
+        """Django's manager class for this relation, audited."""
+        manager_class = super().related_manager_cls  # type: ignore[misc]
+        return _subclass(AuditedLinksMixin, manager_class)
+
+
+@cache
+def _audited_descriptor(descriptor_class: type[Any]) -> type[Any]:
+    return _subclass(AuditedLinksDescriptorMixin, descriptor_class)
+
+
+def audit_links(tracked: TrackedModel, m2m: M2MTracked) -> None:
+    """Make all writes to the links of a tracked many-to-many field record their owners."""
+    registry.add_links(tracked, m2m)
+    audit_managers(m2m.through)
+    sides = [
+        (tracked.model, m2m.field.name),
+        (m2m.field.remote_field.model, m2m.field.remote_field.get_accessor_name()),
+    ]
+    for model, name in sides:
+        descriptor = None if name is None else vars(model).get(name)
+        if descriptor is not None and not isinstance(descriptor, AuditedLinksDescriptorMixin):
+            descriptor_class: Any = type(descriptor)
+            descriptor.__class__ = _audited_descriptor(descriptor_class)
+            descriptor.__dict__.pop("related_manager_cls", None)
+
+
+def _subclass(mixin: type[Any], original: type[Any], **attributes: Any) -> type[Any]:
+    return type(original.__name__, (mixin, original), {"__module__": original.__module__, **attributes})
 
 
 def _audited(manager: Any) -> Any:
@@ -165,8 +301,9 @@ class AuditedOptions(Options):  # type: ignore[type-arg]
 def audit_managers(model: type[models.Model]) -> None:
     """Make all managers of ``model`` record, and its ``save()`` and ``delete()``; called once the class is ready."""
     meta: Any = model._meta
-    meta.__class__ = AuditedOptions
-    meta._expire_cache()
+    if not isinstance(meta, AuditedOptions):
+        meta.__class__ = AuditedOptions
+        meta._expire_cache()
     if not getattr(model._save_table, "_koherent", False):  # type: ignore[attr-defined]
         model._save_table = _audited_save_table(model._save_table)  # type: ignore[attr-defined]
     if not getattr(model.delete, "_koherent", False):
@@ -187,15 +324,28 @@ def _audited_save_table(original: Callable[..., Any]) -> Callable[..., Any]:
         update_fields: Iterable[str] | None = None,
     ) -> Any:
         arguments = (raw, cls, force_insert, force_update, using, update_fields)
-        tracked = None if cls is None else registry.for_model(cls)
-        if tracked is None or raw or using is None or not recorder.is_recording():
+        if cls is None or using is None or raw or not recorder.is_recording():
             return original(self, *arguments)
-        if hasattr(self, "skip_history_when_saving"):
+        tracked, links = registry.for_model(cls), registry.links_through(cls)
+        if hasattr(self, "skip_history_when_saving") or (tracked is None and not links):
             return original(self, *arguments)
-        with transaction.atomic(using=using, savepoint=False):
-            updated = original(self, *arguments)
-            key = getattr(self, tracked.pk_attname)
-            recorder.record(tracked, using, [key], "~" if updated else "+", instance=self)
+        key_name = cls._meta.pk.attname
+        key = getattr(self, key_name)
+        own = [] if tracked is None or key is None else [(tracked, [key])]
+        with ExitStack() as stack:
+            if links:
+                stack.enter_context(recorder.link_changes(using))
+                if not self._state.adding:
+                    for owner_model, m2m in links:
+                        recorder.record_links(owner_model, using, owners_of(m2m, using, key_name, [key]))
+            stack.enter_context(transaction.atomic(using=using, savepoint=False))
+            with recorder.writing(using, own):
+                updated = original(self, *arguments)
+            for owner_model, m2m in links:
+                recorder.record_links(owner_model, using, [getattr(self, m2m.source_attname)])
+            if tracked is not None:
+                action = "~" if updated else "+"
+                recorder.record(tracked, using, [getattr(self, key_name)], action, instance=self, may_wait=True)
         return updated
 
     _save_table._koherent = True  # type: ignore[attr-defined]
@@ -206,7 +356,9 @@ def _audited_delete(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def delete(self: models.Model, using: Any = None, *args: Any, **kwargs: Any) -> Any:
         alias = using or router.db_for_write(type(self), instance=self)
-        with recorder.deletions(alias):
+        with recorder.link_changes(alias), deletions(alias):
+            for tracked, m2m in registry.links_through(type(self)) if recorder.is_recording() else ():
+                recorder.record_links(tracked, alias, [getattr(self, m2m.source_attname)])
             return original(self, using, *args, **kwargs)
 
     delete._koherent = True  # type: ignore[attr-defined]
@@ -214,6 +366,24 @@ def _audited_delete(original: Callable[..., Any]) -> Callable[..., Any]:
     return delete
 
 
-def _batches(keys: list[Any]) -> Iterable[list[Any]]:
-    for start in range(0, len(keys), BATCH):
-        yield keys[start : start + BATCH]
+class _Returned:
+    """An execute wrapper that has an UPDATE return the keys of the rows that it changed."""
+
+    def __init__(self, model: type[models.Model]) -> None:
+        self.pk: Any = model._meta.pk
+        self.column = f"{quote(model._meta.db_table)}.{quote(self.pk.column)}"
+        self.keys: list[Any] = []
+
+    def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if not sql.startswith("UPDATE"):
+            return execute(sql, params, many, context)
+        result = execute(f"{sql} RETURNING {self.column}", params, many, context)
+        self.keys += [self.pk.to_python(row[0]) for row in context["cursor"].fetchall()]
+        return result
+
+
+_UNCHANGED: Any = object()
+
+
+def _batches(keys: list[Any]) -> list[list[Any]]:
+    return [keys[start : start + BATCH] for start in range(0, len(keys), BATCH)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from django.apps import apps
 from django.db import models
 
+from koherent.conf import settings
 from koherent.models import FieldSet
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ class M2MTracked:
         """Attribute of a link that holds the other side's key."""
         return _attname(self.through, self.field.m2m_reverse_field_name())
 
+    @cached_property
+    def link_columns(self) -> tuple[str, ...]:
+        """The columns that make a link what it is: all but its own key."""
+        return tuple(str(f.column) for f in self.through._meta.concrete_fields if not f.primary_key)
+
 
 @dataclass(frozen=True, eq=False)
 class TrackedModel:
@@ -84,6 +90,12 @@ class TrackedModel:
     def pk_attname(self) -> str:
         """The attribute of the object's key, on the model and on history rows."""
         return str(self.model._meta.pk.attname)
+
+    @property
+    def record_unchanged(self) -> bool:
+        """Whether a save that changes nothing leaves an entry too."""
+        own = self.field.record_unchanged
+        return settings().record_unchanged if own is None else own
 
     @property
     def redacted_fields(self) -> frozenset[str]:
@@ -123,6 +135,7 @@ class TrackedModel:
 
 
 _tracked: dict[type[models.Model], TrackedModel] = {}
+_links: dict[type[models.Model], tuple[tuple[TrackedModel, M2MTracked], ...]] = {}
 
 
 def add(model: type[models.Model], history_model: type[models.Model], field: "HistoryField") -> TrackedModel:
@@ -150,6 +163,22 @@ def for_model(model: type[models.Model]) -> TrackedModel | None:
     if found is None and model._meta.proxy and model._meta.concrete_model is not None:
         return _tracked.get(model._meta.concrete_model)
     return found
+
+
+def lineage(model: type[models.Model]) -> tuple[TrackedModel, ...]:
+    """The tracked models whose rows a write to ``model`` may change: its own, and those of multi-table parents."""
+    found = (for_model(candidate) for candidate in (model, *model._meta.get_parent_list()))
+    return tuple(dict.fromkeys(tracked for tracked in found if tracked is not None))
+
+
+def links_through(model: type[models.Model]) -> tuple[tuple[TrackedModel, M2MTracked], ...]:
+    """The tracked many-to-many fields whose links are the rows of ``model``."""
+    return _links.get(model, ())
+
+
+def add_links(tracked: TrackedModel, m2m: M2MTracked) -> None:
+    """Remember where the links of a tracked many-to-many field are."""
+    _links[m2m.through] = (*_links.get(m2m.through, ()), (tracked, m2m))
 
 
 def for_history_model(history_model: type[models.Model]) -> TrackedModel | None:

@@ -5,10 +5,10 @@ from typing import Any
 
 from django.db import models
 from django.db.models.fields.related import lazy_related_operation
-from django.db.models.signals import class_prepared, m2m_changed, post_delete, pre_delete
+from django.db.models.signals import class_prepared, post_delete, pre_delete
 from django.dispatch import Signal
 
-from koherent import managers, recorder, registry
+from koherent import deletions, managers, recorder, registry
 from koherent.registry import M2MTracked, TrackedModel
 
 #: Sent once for each applied revert, with ``report``.
@@ -16,23 +16,26 @@ reverted = Signal()
 
 
 def connect(tracked: TrackedModel) -> None:
-    """Listen for deletions and for changes of many-to-many links of one tracked model."""
+    """Listen for deletions of a tracked model's objects, and of what takes their many-to-many links along."""
     uid = f"koherent.{tracked.label}"
     pre_delete.connect(_on_pre_delete, sender=tracked.model, dispatch_uid=uid)
     for m2m in tracked.m2m:
-        name = f"{uid}.{m2m.name}"
-        changed = partial(_on_m2m_changed, tracked, m2m)
-        m2m_changed.connect(changed, sender=m2m.through, weak=False, dispatch_uid=name)
-        # The other side may be "self", or a name whose class is not there yet.
-        target = m2m.field.remote_field.model
-        lazy_related_operation(partial(_connect_target, tracked, m2m, name), tracked.model, target)
+        lazy_related_operation(
+            partial(_connect_links, tracked, m2m), tracked.model, m2m.field.remote_field.model, m2m.through
+        )
 
 
-def _connect_target(
-    tracked: TrackedModel, m2m: M2MTracked, name: str, model: type[models.Model], target: type[models.Model]
-) -> None:
-    pre_delete.connect(partial(_before_target, tracked, m2m, name), sender=target, weak=False, dispatch_uid=name)
-    post_delete.connect(partial(_after_target, tracked, name), sender=target, weak=False, dispatch_uid=name)
+def _connect_links(tracked: TrackedModel, m2m: M2MTracked, *_: Any) -> None:
+    managers.audit_links(tracked, m2m)
+    name = f"koherent.{tracked.label}.{m2m.name}"
+    target = m2m.field.remote_field.model
+    going: list[Any] = [(target, m2m.target_attname)]
+    if not m2m.through._meta.auto_created:
+        going.append((m2m.through, "pk"))
+    for sender, attname in going:
+        before = partial(_before_loss, tracked, m2m, name, attname)
+        pre_delete.connect(before, sender=sender, weak=False, dispatch_uid=name)
+        post_delete.connect(partial(_after_loss, tracked, name), sender=sender, weak=False, dispatch_uid=name)
 
 
 def _on_class_prepared(sender: type[models.Model], **_: Any) -> None:
@@ -48,47 +51,27 @@ class_prepared.connect(_on_class_prepared, dispatch_uid="koherent.proxies")
 def _on_pre_delete(sender: type[models.Model], instance: models.Model, using: str, **_: Any) -> None:
     tracked = registry.for_model(sender)
     if tracked is not None and recorder.is_recording():
-        recorder.announce_deletion(tracked, using, instance.pk)
+        deletions.announce(tracked, using, instance.pk)
 
 
-def _on_m2m_changed(
+def _before_loss(
     tracked: TrackedModel,
     m2m: M2MTracked,
+    name: str,
+    attname: str,
     *,
     instance: models.Model,
-    action: str,
-    reverse: bool,
-    pk_set: set[Any] | None,
     using: str,
     **_: Any,
 ) -> None:
-    if not recorder.is_recording() or hasattr(instance, "skip_history_when_saving"):
+    """A link goes, or its other side does and takes it along without a word: remember whom it belonged to."""
+    if not recorder.is_recording() or deletions.announce_loss(tracked, m2m, using, attname, instance.pk):
         return
-    if not reverse:
-        if action.startswith("post_"):
-            recorder.record(tracked, using, [instance.pk], "~", links=True)
-    elif action == "pre_clear":
-        instance._koherent_cleared = _owners(m2m, using, instance)  # type: ignore[attr-defined]
-    elif action == "post_clear":
-        recorder.record(tracked, using, instance.__dict__.pop("_koherent_cleared", []), "~", links=True)
-    elif action in ("post_add", "post_remove"):
-        recorder.record(tracked, using, sorted(pk_set or ()), "~", links=True)
+    owners = deletions.owners_of(m2m, using, attname, [instance.pk])
+    instance.__dict__.setdefault("_koherent_owners", {})[name] = owners
 
 
-def _owners(m2m: M2MTracked, using: str, target: models.Model) -> list[Any]:
-    links = m2m.through._base_manager.using(using).filter(**{m2m.target_attname: target.pk})
-    return list(links.order_by(m2m.source_attname).values_list(m2m.source_attname, flat=True))
-
-
-def _before_target(
-    tracked: TrackedModel, m2m: M2MTracked, name: str, *, instance: models.Model, using: str, **_: Any
-) -> None:
-    """Deleting the other side of a link takes the link along without a signal: remember whom it belonged to."""
-    if recorder.is_recording():
-        instance.__dict__.setdefault("_koherent_owners", {})[name] = _owners(m2m, using, instance)
-
-
-def _after_target(tracked: TrackedModel, name: str, *, instance: models.Model, using: str, **_: Any) -> None:
+def _after_loss(tracked: TrackedModel, name: str, *, instance: models.Model, using: str, **_: Any) -> None:
     owners = instance.__dict__.get("_koherent_owners", {}).pop(name, [])
     if owners and recorder.is_recording():
-        recorder.record(tracked, using, owners, "~", links=True)
+        recorder.record_links(tracked, using, owners)

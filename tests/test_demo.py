@@ -23,7 +23,7 @@ def test_the_demo_runs_to_its_end_and_misses_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr + done.stdout
     assert "APPLIED: 301 steps" in done.stdout
     assert "CONFLICTED: nothing was written" in done.stdout
-    assert "302 entries were waiting: now 605 of 605, none missed" in done.stdout
+    assert "302 entries were waiting: now 606 of 606, none missed" in done.stdout
     assert "GraphiQL: http://127.0.0.1:8000/graphql" in done.stdout
 
 

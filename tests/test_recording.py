@@ -318,3 +318,26 @@ def test_threads_never_see_each_others_actor(django_user_model: type[User]) -> N
     assert len(found) == 20
     for _, name, actor, assignation in found:
         assert (name.rsplit("-", 1)[0], assignation) == (actor, f"a-{actor}")
+
+
+def test_links_written_straight_into_the_through_table_are_changes_of_their_owner(dataset: Dataset) -> None:
+    """The way of strawberry-django's own mutations, which know of no ``add()`` and send no ``m2m_changed``."""
+    tag = Tag.objects.create(name="coral")
+    link = Dataset.tags.through.objects.create(dataset=dataset, tag=tag)
+    link.delete()
+    Dataset.tags.through.objects.bulk_create([Dataset.tags.through(dataset=dataset, tag=tag)])
+    Dataset.tags.through.objects.all().delete()
+    tags = [list(row.tags.values_list("tag_id", flat=True)) for row in dataset.history.order_by("history_id")]
+    assert tags == [[tag.pk], [], [tag.pk], []]
+
+
+def test_set_is_one_entry_for_each_owner(dataset: Dataset) -> None:
+    coral, algae = (Tag.objects.create(name=name) for name in ("coral", "algae"))
+    dataset.tags.set([coral])
+    dataset.tags.set([algae])
+    tags = [list(row.tags.values_list("tag_id", flat=True)) for row in dataset.history.order_by("history_id")]
+    assert tags == [[coral.pk], [algae.pk]]
+    coral.datasets.set([dataset])
+    algae.datasets.set([])
+    tags = [list(row.tags.values_list("tag_id", flat=True)) for row in dataset.history.order_by("history_id")]
+    assert tags[2:] == [[algae.pk, coral.pk], [coral.pk]]

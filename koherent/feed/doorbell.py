@@ -15,7 +15,7 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
 
-from koherent import recorder
+from koherent import commits
 from koherent.conf import settings
 from koherent.feed.counters import counted
 
@@ -130,8 +130,8 @@ def ring(using: str, keys: Sequence[tuple[str, int]] = ()) -> None:
 
 def connect() -> None:
     """Hear of commits from now on. Idempotent."""
-    if ring not in recorder.on_committed:
-        recorder.on_committed.append(ring)
+    if ring not in commits.on_committed:
+        commits.on_committed.append(ring)
 
 
 def _after_fork() -> None:

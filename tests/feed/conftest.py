@@ -66,5 +66,5 @@ def root(transactional_db: None) -> Viewer:
 @pytest.fixture
 def _without_doorbell(monkeypatch: pytest.MonkeyPatch) -> None:
     """No ring ever arrives: only the poll is left."""
-    monkeypatch.setattr("koherent.recorder.on_committed", [])
+    monkeypatch.setattr("koherent.commits.on_committed", [])
     assert settings().feed_poll_seconds > 0

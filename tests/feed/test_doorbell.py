@@ -98,11 +98,11 @@ def test_the_in_memory_layer_and_no_layer_are_not_sent_to(settings: Any) -> None
 
 
 def test_connecting_twice_rings_once() -> None:
-    from koherent import recorder
+    from koherent import commits
 
     connect()
     connect()
-    assert len([hook for hook in recorder.on_committed if getattr(hook, "__module__", "") == connect.__module__]) == 1
+    assert len([hook for hook in commits.on_committed if getattr(hook, "__module__", "") == connect.__module__]) == 1
 
 
 def test_local_hubs_are_poked_from_the_committing_thread() -> None:

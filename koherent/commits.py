@@ -1,0 +1,84 @@
+"""What a transaction has written: told to listeners once it is committed, and forgotten when it is rolled back.
+
+Django has no hook for a rollback. It drops the ``on_commit`` callbacks of what was rolled back, and puts a new list in
+their place: a list that is no longer the connection's says that what we remember may be gone.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.signals import post_migrate
+
+Keys = list[tuple[str, int]]
+
+#: Called after a commit with the database's alias and the (label, history id) of what was written.
+on_committed: list[Callable[[str, Keys], None]] = []
+
+# An assignation's row is looked for again after this time, because retention may have taken it.
+REMEMBER_SECONDS = 300.0
+REMEMBER_COUNT = 10_000
+_begun: dict[tuple[str, str], float] = {}
+
+
+class _Written:
+    """The ``on_commit`` callback of one savepoint level of a transaction."""
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+        self.keys: Keys = []
+        self.assignations: set[str] = set()
+
+    def __call__(self) -> None:
+        if len(_begun) > REMEMBER_COUNT:
+            _begun.clear()
+        until = time.monotonic() + REMEMBER_SECONDS
+        _begun.update({(self.using, id): until for id in self.assignations})
+        for listener in on_committed:
+            listener(self.using, self.keys)
+
+
+class _Levels:
+    """What this transaction has written so far, by the savepoints that it was written in."""
+
+    def __init__(self, hooks: Any) -> None:
+        self.hooks = hooks
+        self.by_savepoints: dict[tuple[str, ...], _Written] = {}
+
+
+def _levels(connection: BaseDatabaseWrapper) -> _Levels:
+    levels: _Levels | None = connection.__dict__.get("_koherent_levels")
+    if levels is None or levels.hooks is not connection.run_on_commit:
+        levels = connection.__dict__["_koherent_levels"] = _Levels(connection.run_on_commit)
+    return levels
+
+
+def wrote(connection: BaseDatabaseWrapper, keys: Keys, assignation_id: str | None) -> None:
+    """Remember entries, and the assignation that has its row now, until the transaction ends."""
+    levels = _levels(connection)
+    savepoints = tuple(connection.savepoint_ids)
+    written = levels.by_savepoints.get(savepoints)
+    if written is None:
+        written = levels.by_savepoints[savepoints] = _Written(connection.alias)
+        transaction.on_commit(written, using=connection.alias, robust=True)
+    written.keys += keys
+    if assignation_id is not None:
+        written.assignations.add(assignation_id)
+
+
+def has_begun(connection: BaseDatabaseWrapper, assignation_id: str) -> bool:
+    """True when the assignation is known to have its row, in this transaction or by a commit of this process."""
+    if _begun.get((connection.alias, assignation_id), 0.0) > time.monotonic():
+        return True
+    levels: Iterable[_Written] = _levels(connection).by_savepoints.values()
+    return any(assignation_id in written.assignations for written in levels)
+
+
+def _forget(**_: Any) -> None:
+    _begun.clear()
+
+
+# Tables may have been emptied: ``flush`` sends it too.
+post_migrate.connect(_forget, dispatch_uid="koherent.commits")

@@ -1,0 +1,248 @@
+"""The SQL of recording. Its text depends on the model and the kind of database only, so each is built once."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Literal
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import AutoField
+
+from koherent.models import Assignation
+from koherent.registry import M2MTracked, TrackedModel
+
+Keys = Literal["one", "many", "dated"]
+
+#: What an entry knows besides its object's values, in the order of the parameters.
+STAMP = (
+    "history_change_reason",
+    "history_user",
+    "app",
+    "assignation_id",
+    "actor_id",
+    "actor_name",
+    "metadata",
+    "origin",
+    "field_set",
+)
+# PostgreSQL compares no values of these types.
+_WITHOUT_EQUALITY = ("json", "xml", "point", "polygon", "box", "line", "lseg", "path", "circle")
+_cache: dict[tuple[TrackedModel, str], "Statements"] = {}
+
+
+def quote(name: object) -> str:
+    """A table's or column's name as SQLite and PostgreSQL quote it."""
+    text = str(name)
+    return text if text.startswith('"') and text.endswith('"') else f'"{text}"'
+
+
+def statements(tracked: TrackedModel, connection: BaseDatabaseWrapper) -> "Statements":
+    """The statements that record changes of ``tracked`` on this kind of database."""
+    key = (tracked, connection.vendor)
+    found = _cache.get(key)
+    if found is None:
+        found = _cache[key] = Statements(tracked, connection)
+    return found
+
+
+class Statements:
+    """Texts with ``%s`` for parameters; an instance is shared by all threads and keeps no connection."""
+
+    def __init__(self, tracked: TrackedModel, connection: BaseDatabaseWrapper) -> None:
+        self.tracked = tracked
+        self.postgres = connection.vendor == "postgresql"
+        history: Any = tracked.history_model._meta
+        self.history = quote(history.db_table)
+        pk: Any = tracked.model._meta.pk
+        self.pk_type = pk.rel_db_type(connection)
+        self.live_key = f"m0.{quote(pk.column)}"
+        self.key = quote(self._column(pk))
+        user = "history_user_id" if tracked.field.user_id_field is not None else "history_user"
+        self.stamp_fields = [history.get_field(user if name == "history_user" else name) for name in STAMP]
+        self.date_field, self.type_field = history.get_field("history_date"), history.get_field("history_type")
+        constants = [self.date_field, self.type_field, *self.stamp_fields]
+        # PostgreSQL would take an untyped constant of a SELECT for text.
+        self.marks = [f"CAST(%s AS {f.db_type(connection)})" if self.postgres else "%s" for f in constants]
+        self.date_type, self.action_type = (f.db_type(connection) for f in constants[:2])
+        self.ancestry = self._ancestry()
+        columns = [quote(self._column(f)) for f in tracked.fields]
+        columns += [quote(f.column) for f in constants]
+        self.into = f"INSERT INTO {self.history} ({', '.join(columns)})"
+        self.values = ", ".join(f"{self._alias(f)}.{quote(f.column)}" for f in tracked.fields)
+        self.json_like = {f for f in tracked.fields if f.db_type(connection) in _WITHOUT_EQUALITY}
+        self._texts: dict[Any, str] = {}
+
+    def insert(self, keys: Keys, action: str, *, count: int = 1, links: bool = False, keep: bool = False) -> str:
+        """The INSERT ... SELECT of entries for some objects.
+
+        ``keys``: ``one`` object, ``many`` (``count`` matters on SQLite), or ``dated``: each with its own date and
+        action. ``action`` says whether any is a change (``"~"``), which is written only where something differs from
+        the latest entry; ``links`` compares many-to-many links too, ``keep`` writes it in any case.
+
+        Parameters: for ``one`` and ``many`` date, action, stamp, keys; for ``dated`` the stamp and ``dated()``.
+        """
+        shape = (keys, action, count if not self.postgres and keys != "one" else 0, links, keep)
+        text = self._texts.get(shape)
+        if text is None:
+            text = self._texts[shape] = self._insert(*shape)
+            if len(self._texts) > 200:
+                self._texts = {shape: text}
+        return text
+
+    def keys(self, values: Sequence[Any]) -> list[Any]:
+        """The parameters of ``many`` keys."""
+        return [list(values)] if self.postgres else list(values)
+
+    def dated(self, rows: Sequence[tuple[Any, Any, str]]) -> list[Any]:
+        """The parameters of ``dated`` keys from (key, date, action)."""
+        if self.postgres:
+            return [list(column) for column in zip(*rows, strict=True)]
+        return [value for row in rows for value in row]
+
+    def _insert(self, keys: Keys, action: str, count: int, links: bool, keep: bool) -> str:
+        date, kind, *stamp = self.marks
+        if keys == "dated":
+            date, kind = "v.date", "v.action"
+            source, condition, order = self._dated_source(count), "", " ORDER BY v.date"
+        else:
+            one = f"{self.live_key} = %s"
+            several = f"= ANY(%s::{self.pk_type}[])" if self.postgres else f"IN ({', '.join(['%s'] * count)})"
+            source, condition = self._tables(), one if keys == "one" else f"{self.live_key} {several}"
+            order = "" if keys == "one" else f" ORDER BY {self.live_key}"
+        if action == "~" and not keep:
+            condition = self._differs(links, condition, optional=keys == "dated")
+            if self.postgres:
+                source += self._latest()
+        where = f" WHERE {condition}" if condition else ""
+        return (
+            f"{self.into} SELECT {self.values}, {', '.join([date, kind, *stamp])} FROM {source}{where}{order} "
+            f"RETURNING {quote('history_id')}"
+        )
+
+    def insert_new(self, count: int, above: bool) -> str:
+        """Entries ``"+"`` for those of the keys, and of the rows ``above`` a key, that have no live history."""
+        which = []
+        if count:
+            several = f"= ANY(%s::{self.pk_type}[])" if self.postgres else f"IN ({', '.join(['%s'] * count)})"
+            which.append(f"{self.live_key} {several}")
+        if above:
+            which.append(f"{self.live_key} > %s")
+        latest = f"SELECT MAX(l.history_id) FROM {self.history} l WHERE l.{self.key} = {self.live_key}"
+        alive = f"SELECT 1 FROM {self.history} h WHERE h.history_id = ({latest}) AND h.history_type <> '-'"
+        return (
+            f"{self.into} SELECT {self.values}, {', '.join(self.marks)} FROM {self._tables()} "
+            f"WHERE ({' OR '.join(which)}) AND NOT EXISTS ({alive}) ORDER BY {self.live_key} "
+            f"RETURNING {quote('history_id')}"
+        )
+
+    def copy_links(self, m2m: M2MTracked, count: int) -> str:
+        """Copy the live links of the owners of some entries; parameters: ``keys()`` of their history ids."""
+        columns = [quote(f.column) for f in m2m.through._meta.concrete_fields]
+        source = quote(_link_column(m2m, m2m.source_attname))
+        which = "= ANY(%s::bigint[])" if self.postgres else f"IN ({', '.join(['%s'] * count)})"
+        return (
+            f"INSERT INTO {quote(m2m.history_model._meta.db_table)} "
+            f"({', '.join(columns)}, {quote('history_id')}) "
+            f"SELECT {', '.join(f't.{column}' for column in columns)}, h.history_id "
+            f"FROM {quote(m2m.through._meta.db_table)} t JOIN {self.history} h ON h.{self.key} = t.{source} "
+            f"WHERE h.history_id {which}"
+        )
+
+    def _column(self, model_field: Any) -> str:
+        return str(self.tracked.history_model._meta.get_field(model_field.name).column)  # type: ignore[union-attr]
+
+    def _ancestry(self) -> list[Any]:
+        """The model and, for multi-table inheritance, its parents in the order of their joins."""
+        concrete = {f.model for f in self.tracked.fields} - {self.tracked.model}
+        return [self.tracked.model, *(p for p in self.tracked.model._meta.get_parent_list() if p in concrete)]
+
+    def _alias(self, model_field: Any) -> str:
+        return f"m{self.ancestry.index(model_field.model)}"
+
+    def _tables(self) -> str:
+        first, *parents = self.ancestry
+        joins = [f"{quote(first._meta.db_table)} m0"]
+        for number, parent in enumerate(parents, 1):
+            key = f"m{number}.{quote(parent._meta.pk.column)}"
+            joins.append(f"JOIN {quote(parent._meta.db_table)} m{number} ON {key} = {self._parent_key(parent)}")
+        return " ".join(joins)
+
+    def _parent_key(self, parent: Any) -> str:
+        """Where the key of a parent stands in a joined table: the column of the link that leads to it."""
+        link = self.tracked.model._meta.get_ancestor_link(parent)
+        if link is None or link.model not in self.ancestry:
+            return self.live_key
+        return f"m{self.ancestry.index(link.model)}.{quote(link.column)}"
+
+    def _dated_source(self, count: int) -> str:
+        if self.postgres:
+            types = f"%s::{self.pk_type}[], %s::{self.date_type}[], %s::{self.action_type}[]"
+            return f"unnest({types}) v(key, date, action) JOIN {self._tables()} ON {self.live_key} = v.key"
+        rows = ", ".join(["(%s, %s, %s)"] * count)
+        # CROSS JOIN makes SQLite walk the rows in their order and look each object up by its key.
+        named = f"SELECT column1 AS key, column2 AS date, column3 AS action FROM (VALUES {rows})"
+        first, *rest = self._tables().split(" JOIN ", 1)
+        joined = f"({named}) v CROSS JOIN {first} ON {self.live_key} = v.key"
+        return " JOIN ".join([joined, *rest])
+
+    def _latest(self) -> str:
+        """The latest entry of each object, one index look-up a row: a plain join would read the whole history."""
+        latest = (
+            f"SELECT * FROM {self.history} l WHERE l.{self.key} = {self.live_key} ORDER BY l.history_id DESC LIMIT 1"
+        )
+        return f" LEFT JOIN LATERAL ({latest}) h ON TRUE"
+
+    def _differs(self, links: bool, condition: str, optional: bool) -> str:
+        """Something moved since the latest entry ``h``; ``optional``: only entries ``"~"`` ask for it."""
+        operator = "IS NOT DISTINCT FROM" if self.postgres else "IS"
+        same = ["h.history_type <> '-'"]
+        for model_field in self.tracked.fields:
+            # A save that moves nothing but its own time stamp is no change.
+            if model_field is self.tracked.model._meta.pk or getattr(model_field, "auto_now", False):
+                continue
+            cast = "::text" if self.postgres and model_field in self.json_like else ""
+            then, now = quote(self._column(model_field)), quote(model_field.column)
+            same.append(f"h.{then}{cast} {operator} {self._alias(model_field)}.{now}{cast}")
+        if links:
+            same += [self._same_links(m2m) for m2m in self.tracked.m2m]
+        if self.postgres:
+            differs = f"(h.history_id IS NULL OR NOT ({' AND '.join(same)}))"
+        else:
+            latest = f"SELECT MAX(l.history_id) FROM {self.history} l WHERE l.{self.key} = {self.live_key}"
+            found = " AND ".join([f"h.history_id = ({latest})", *same])
+            differs = f"NOT EXISTS (SELECT 1 FROM {self.history} h WHERE {found})"
+        if optional:
+            differs = f"(v.action <> '~' OR {differs})"
+        return f"{condition} AND {differs}" if condition else differs
+
+    def _same_links(self, m2m: M2MTracked) -> str:
+        """True when the links now are the links of the entry ``h``."""
+        columns = ", ".join(quote(c) for c in m2m.link_columns)
+        now = (
+            f"SELECT {columns} FROM {quote(m2m.through._meta.db_table)} "
+            f"WHERE {quote(_link_column(m2m, m2m.source_attname))} = {self.live_key}"
+        )
+        then = (
+            f"SELECT {columns} FROM {quote(m2m.history_model._meta.db_table)} "
+            f"WHERE {quote('history_id')} = h.history_id"
+        )
+        return f"NOT EXISTS ({now} EXCEPT {then}) AND NOT EXISTS ({then} EXCEPT {now})"
+
+
+def _link_column(m2m: M2MTracked, attname: str) -> str:
+    return next(str(f.column) for f in m2m.through._meta.concrete_fields if f.attname == attname)
+
+
+@cache
+def begin_assignation(postgres: bool) -> str:
+    """The row of an assignation that begins; parameters: id, date, id. No unique key, so that nobody waits."""
+    table = quote(Assignation._meta.db_table)
+    moment, text = ("CAST(%s AS timestamptz)", "CAST(%s AS varchar)") if postgres else ("%s", "%s")
+    return (
+        f"INSERT INTO {table} (assignation_id, started_at) SELECT {text}, {moment} "
+        f"WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE assignation_id = %s)"
+    )
+
+
+def counts_keys(tracked: TrackedModel) -> bool:
+    """True where the database hands out rising keys."""
+    return isinstance(tracked.model._meta.pk, AutoField)

@@ -1,0 +1,153 @@
+"""Puts entries into the database: their rows, the many-to-many links of their objects, the assignation's row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import models, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
+from simple_history.models import HistoricalRecords
+
+from koherent import commits
+from koherent.context import Actor, AuditContext, current_audit
+from koherent.models import Assignation
+from koherent.registry import TrackedModel
+from koherent.statements import STAMP, begin_assignation, statements
+
+
+@dataclass(frozen=True, eq=False)
+class Stamp:
+    """Who, with what and in which context: ``parameters`` in the order of ``statements.STAMP``, ready to be written."""
+
+    parameters: tuple[Any, ...]
+    assignation_id: str | None
+
+
+def stamp(
+    tracked: TrackedModel, connection: BaseDatabaseWrapper, action: str, instance: models.Model | None = None
+) -> Stamp:
+    """What the context in force says about an entry that is written now; one object per context where it can be."""
+    context = current_audit()
+    actor, reason = context.actor, context.reason
+    if actor is None and (instance is not None or hasattr(HistoricalRecords.context, "request")):
+        # Nobody by the context: whom django-simple-history would have found.
+        actor = AuditContext(user=tracked.field.get_history_user(instance)).actor
+    if reason is None and instance is not None:
+        reason = tracked.field.get_change_reason_for_object(instance, action, connection.alias)
+    if actor is not context.actor or reason is not context.reason:
+        return _stamp(tracked, connection, context, actor, reason)
+    key = (tracked, connection.vendor)
+    found: Stamp | None = context.stamps.get(key)
+    if found is None:
+        found = context.stamps[key] = _stamp(tracked, connection, context, actor, reason)
+    return found
+
+
+def _stamp(
+    tracked: TrackedModel,
+    connection: BaseDatabaseWrapper,
+    context: AuditContext,
+    actor: Actor | None,
+    reason: str | None,
+) -> Stamp:
+    values = {
+        "history_change_reason": reason,
+        "history_user": None if actor is None else actor.pk,
+        "app": context.app,
+        "assignation_id": context.assignation_id,
+        "actor_id": None if actor is None else actor.key,
+        "actor_name": None if actor is None else actor.name,
+        "metadata": dict(context.row_metadata),
+        "origin": context.origin,
+        "field_set": tracked.field_set,
+    }
+    fields = statements(tracked, connection).stamp_fields
+    prepared = (field.get_db_prep_save(values[name], connection) for name, field in zip(STAMP, fields, strict=True))
+    return Stamp(tuple(prepared), context.assignation_id)
+
+
+def write(
+    tracked: TrackedModel,
+    connection: BaseDatabaseWrapper,
+    pks: Sequence[Any],
+    action: str,
+    moment: Any,
+    by: Stamp,
+    *,
+    links: bool = False,
+    keep: bool = False,
+) -> list[int]:
+    """Write an entry of one action and moment for each of ``pks``; returns the new history ids."""
+    texts = statements(tracked, connection)
+    pk = tracked.model._meta.pk
+    prepared = [pk.get_db_prep_value(key, connection) for key in pks]
+    one = len(prepared) == 1
+    text = texts.insert("one" if one else "many", action, count=len(prepared), links=links, keep=keep)
+    date = texts.date_field.get_db_prep_save(moment, connection)
+    keys = prepared if one else texts.keys(prepared)
+    return _write(tracked, connection, text, [date, action, *by.parameters, *keys], by, moment)
+
+
+def write_dated(
+    tracked: TrackedModel,
+    connection: BaseDatabaseWrapper,
+    rows: Sequence[tuple[Any, Any, str]],
+    by: Stamp,
+    *,
+    links: bool = False,
+    keep: bool = False,
+) -> list[int]:
+    """Write an entry for each (key, moment, action); returns the new history ids."""
+    texts = statements(tracked, connection)
+    pk = tracked.model._meta.pk
+    prepared = [
+        (pk.get_db_prep_value(key, connection), texts.date_field.get_db_prep_save(moment, connection), action)
+        for key, moment, action in rows
+    ]
+    changes = "~" if any(action == "~" for _, _, action in rows) else "+"
+    text = texts.insert("dated", changes, count=len(prepared), links=links, keep=keep)
+    return _write(tracked, connection, text, [*by.parameters, *texts.dated(prepared)], by, rows[0][1])
+
+
+def write_new(
+    tracked: TrackedModel, connection: BaseDatabaseWrapper, pks: Sequence[Any], newest: Any, by: Stamp
+) -> list[int]:
+    """Write a ``"+"`` entry for those of ``pks``, and of the rows above ``newest``, that have no live history."""
+    if not pks and newest is None:
+        return []
+    texts = statements(tracked, connection)
+    pk, moment = tracked.model._meta.pk, timezone.now()
+    keys = texts.keys([pk.get_db_prep_value(key, connection) for key in pks]) if pks else []
+    above = [] if newest is None else [newest]
+    date = texts.date_field.get_db_prep_save(moment, connection)
+    text = texts.insert_new(len(pks), bool(above))
+    return _write(tracked, connection, text, [date, "+", *by.parameters, *keys, *above], by, moment)
+
+
+def _write(
+    tracked: TrackedModel, connection: BaseDatabaseWrapper, text: str, parameters: list[Any], by: Stamp, moment: Any
+) -> list[int]:
+    begins = None
+    with connection.cursor() as cursor:
+        cursor.execute(text, parameters)
+        ids = [int(row[0]) for row in cursor.fetchall()]
+        if not ids:
+            return ids
+        texts = statements(tracked, connection)
+        for m2m in tracked.m2m:
+            cursor.execute(texts.copy_links(m2m, len(ids)), texts.keys(ids))
+        if by.assignation_id is not None and not commits.has_begun(connection, by.assignation_id):
+            begins = by.assignation_id
+            _begin(cursor, connection, begins, moment)
+    commits.wrote(connection, [(tracked.label, id) for id in ids], begins)
+    return ids
+
+
+def _begin(cursor: Any, connection: BaseDatabaseWrapper, assignation_id: str, moment: Any) -> None:
+    if not router.allow_migrate_model(connection.alias, Assignation):
+        return
+    date_field: Any = Assignation._meta.get_field("started_at")
+    date = date_field.get_db_prep_save(moment, connection)
+    postgres = connection.vendor == "postgresql"
+    cursor.execute(begin_assignation(postgres), [assignation_id, date, assignation_id])
