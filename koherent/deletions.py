@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from django.db import connections, models, transaction
+from django.db import connections, models
 
-from koherent import recorder
+from koherent import recorder, registry
 from koherent.registry import M2MTracked, TrackedModel
+from koherent.statements import quote
 
 
 class _Deletions:
@@ -24,7 +25,16 @@ class _Deletions:
         """Django's execute wrapper: the collector's first writing statement is the last moment to read the rows."""
         if (self.objects or self.links) and str(sql).lstrip()[:6].upper() in ("DELETE", "UPDATE"):
             self.flush()
-        return execute(sql, params, many, context)
+        if recorder.is_covered.get() or not isinstance(sql, str) or not sql.startswith("UPDATE"):
+            return execute(sql, params, many, context)
+        # SET_DEFAULT and SET() make their UPDATE past all managers.
+        tracked = next((t for t in registry.tracked_models() if sql.startswith(f"UPDATE {_table(t)} ")), None)
+        if tracked is None:
+            return execute(sql, params, many, context)
+        returned = recorder.Returned(tracked.model)
+        result = returned(execute, sql, params, many, context)
+        recorder.record(tracked, self.using, returned.keys, "~", may_wait=True)
+        return result
 
     def flush(self) -> None:
         """Record what was announced."""
@@ -50,7 +60,7 @@ def deletions(using: str) -> Iterator[None]:
     collected = _Deletions(using)
     token, going = _current.set(collected), recorder.going.set(set())
     try:
-        with transaction.atomic(using=using, savepoint=False):
+        with recorder.together(using):
             with connections[using].execute_wrapper(collected):
                 yield
             for tracked, owners in collected.owners.items():
@@ -79,6 +89,10 @@ def announce_loss(tracked: TrackedModel, m2m: M2MTracked, using: str, attname: s
         return False
     collected.links.setdefault((tracked, m2m, attname), []).append(value)
     return True
+
+
+def _table(tracked: TrackedModel) -> str:
+    return quote(tracked.model._meta.db_table)
 
 
 def _of(using: str) -> _Deletions | None:

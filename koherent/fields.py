@@ -60,7 +60,8 @@ class HistoryField(HistoricalRecords):  # type: ignore[misc]  # django-simple-hi
         if attribute != self.manager_name or sender in registry._tracked:
             return
         tracked = registry.add(sender, getattr(sender, attribute).model, self)
-        managers.audit_managers(sender)
+        for model in (sender, *sender._meta.get_parent_list()):
+            managers.audit_managers(model)
         signal.connect(tracked)
 
     def _get_history_id_field(self) -> Any:

@@ -17,8 +17,8 @@ from django.utils.functional import cached_property
 
 from koherent import recorder, registry
 from koherent.deletions import deletions, owners_of
+from koherent.recorder import Returned
 from koherent.registry import M2MTracked, TrackedModel
-from koherent.statements import quote
 
 BATCH = recorder.BATCH
 
@@ -37,16 +37,15 @@ class AuditedQuerySetMixin:
         if not recorder.is_recording() or queryset.query.is_sliced:  # Django's own TypeError
             return int(parent.update(**kwargs))
         self._for_write = True
-        with transaction.atomic(using=self.db, savepoint=False):
+        with recorder.together(self.db):
             plain = queryset.order_by()
             new_key = kwargs.get("pk", kwargs.get(self.model._meta.pk.name, _UNCHANGED))
             if new_key is not _UNCHANGED:
                 return self._move_and_record(plain, new_key, kwargs)
             tracked = registry.for_model(self.model)
-            alone = not registry.links_through(self.model) and not self.model._meta.get_parent_list()
-            if tracked is not None and alone and not recorder.waits(tracked, self.db):
-                returned = _Returned(tracked.model)
-                with connections[self.db].execute_wrapper(returned):
+            if tracked is not None and _stands_alone(self.model) and not recorder.waits(tracked, self.db):
+                returned = Returned(tracked.model)
+                with recorder.writing(self.db, ()), connections[self.db].execute_wrapper(returned):
                     parent.update(**kwargs)
                 recorder.record(tracked, self.db, returned.keys, "~", may_wait=True)
                 return len(returned.keys)
@@ -59,14 +58,15 @@ class AuditedQuerySetMixin:
     def _update_and_record(self, queryset: Any, pks: list[Any], kwargs: dict[str, Any]) -> int:
         """Update the rows of these keys that ``queryset`` still finds: one may have stopped matching meanwhile."""
         parent: Any = super(AuditedQuerySetMixin, queryset.filter(pk__in=pks))
-        lineage = registry.lineage(self.model)
+        lineage = (*registry.ancestors(self.model), *registry.descendants(self.model))
         with recorder.link_changes(self.db):
             self._record_owners(pks)
             with recorder.writing(self.db, [(tracked, pks) for tracked in lineage]):
                 updated = int(parent.update(**kwargs))
-            self._record_owners(pks)
-            for tracked in lineage:
-                recorder.record(tracked, self.db, pks, "~", may_wait=True)
+            with transaction.mark_for_rollback_on_error(self.db):
+                self._record_owners(pks)
+                for tracked in lineage:
+                    recorder.record(tracked, self.db, pks, "~", may_wait=True)
         return updated
 
     def _move_and_record(self, queryset: Any, new_key: Any, kwargs: dict[str, Any]) -> int:
@@ -75,7 +75,7 @@ class AuditedQuerySetMixin:
         value = new_key if hasattr(new_key, "resolve_expression") else models.Value(new_key, self.model._meta.pk)
         keys = list(queryset.annotate(_koherent_key=value).values_list("pk", "_koherent_key"))
         old, new = [key for key, _ in keys], [key for _, key in keys]
-        lineage = registry.lineage(self.model)
+        lineage = registry.ancestors(self.model)
         for tracked in lineage:
             recorder.record(tracked, self.db, old, "-")
         with recorder.writing(self.db, [(tracked, None) for tracked in lineage]):
@@ -327,7 +327,9 @@ def _audited_save_table(original: Callable[..., Any]) -> Callable[..., Any]:
         if cls is None or using is None or raw or not recorder.is_recording():
             return original(self, *arguments)
         tracked, links = registry.for_model(cls), registry.links_through(cls)
-        if hasattr(self, "skip_history_when_saving") or (tracked is None and not links):
+        # A child that is being saved itself has its turn when its own table is written.
+        below = registry.descendants(cls) if self._meta.concrete_model is cls else ()
+        if hasattr(self, "skip_history_when_saving") or not (tracked or links or below):
             return original(self, *arguments)
         key_name = cls._meta.pk.attname
         key = getattr(self, key_name)
@@ -338,14 +340,17 @@ def _audited_save_table(original: Callable[..., Any]) -> Callable[..., Any]:
                 if not self._state.adding:
                     for owner_model, m2m in links:
                         recorder.record_links(owner_model, using, owners_of(m2m, using, key_name, [key]))
-            stack.enter_context(transaction.atomic(using=using, savepoint=False))
-            with recorder.writing(using, own):
+            stack.enter_context(recorder.together(using))
+            with recorder.writing(using, own + [(child, [key]) for child in below]):
                 updated = original(self, *arguments)
             for owner_model, m2m in links:
                 recorder.record_links(owner_model, using, [getattr(self, m2m.source_attname)])
+            key = getattr(self, key_name)
             if tracked is not None:
                 action = "~" if updated else "+"
-                recorder.record(tracked, using, [getattr(self, key_name)], action, instance=self, may_wait=True)
+                recorder.record(tracked, using, [key], action, instance=self, may_wait=True)
+            for child in below if updated else ():
+                recorder.record(child, using, [key], "~", may_wait=True)
         return updated
 
     _save_table._koherent = True  # type: ignore[attr-defined]
@@ -366,20 +371,9 @@ def _audited_delete(original: Callable[..., Any]) -> Callable[..., Any]:
     return delete
 
 
-class _Returned:
-    """An execute wrapper that has an UPDATE return the keys of the rows that it changed."""
-
-    def __init__(self, model: type[models.Model]) -> None:
-        self.pk: Any = model._meta.pk
-        self.column = f"{quote(model._meta.db_table)}.{quote(self.pk.column)}"
-        self.keys: list[Any] = []
-
-    def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        if not sql.startswith("UPDATE"):
-            return execute(sql, params, many, context)
-        result = execute(f"{sql} RETURNING {self.column}", params, many, context)
-        self.keys += [self.pk.to_python(row[0]) for row in context["cursor"].fetchall()]
-        return result
+def _stands_alone(model: type[models.Model]) -> bool:
+    """True where an UPDATE of the model's own table is all that an ``update()`` does, and no other history shows it."""
+    return not (registry.links_through(model) or model._meta.get_parent_list() or registry.descendants(model))
 
 
 _UNCHANGED: Any = object()

@@ -14,7 +14,7 @@ from django.utils import timezone
 from koherent import writer
 from koherent.pausing import is_recording, suspended
 from koherent.registry import TrackedModel
-from koherent.statements import counts_keys
+from koherent.statements import counts_keys, quote
 from koherent.unit import Waiting, unit_of
 
 __all__ = ["is_recording", "link_changes", "record", "record_links", "record_new", "suspended", "writing"]
@@ -25,6 +25,8 @@ WAIT_AT_MOST = 100
 
 #: Objects that a ``delete()`` under way takes: what happens to them on the way is no change.
 going: ContextVar[set[tuple[TrackedModel, Any]] | None] = ContextVar("koherent_going", default=None)
+#: True inside a write that is recorded by whoever makes it.
+is_covered: ContextVar[bool] = ContextVar("koherent_covered", default=False)
 _owners: ContextVar[dict[TrackedModel, dict[Any, None]] | None] = ContextVar("koherent_owners", default=None)
 
 
@@ -53,14 +55,16 @@ def record(
     by = writer.stamp(tracked, connection, action, instance)
     keep = action == "~" and not links and tracked.record_unchanged
     unit = unit_of(connection)
-    if unit is None:
-        return _write(tracked, using, pks, action, moment, by, links, keep)
-    unit.before(tracked, pks)
-    if may_wait and len(pks) <= WAIT_AT_MOST:
-        unit.add(tracked, [Waiting(pk, moment, action, by, links, keep) for pk in pks])
-        return []
-    with unit.passing():
-        return _write(tracked, using, pks, action, moment, by, links, keep)
+    # Who goes on after an error here must not be able to commit the change without its entry.
+    with transaction.mark_for_rollback_on_error(using):
+        if unit is None:
+            return _write(tracked, using, pks, action, moment, by, links, keep)
+        unit.before(tracked, pks)
+        if may_wait and len(pks) <= WAIT_AT_MOST:
+            unit.add(tracked, [Waiting(pk, moment, action, by, links, keep) for pk in pks])
+            return []
+        with unit.passing():
+            return _write(tracked, using, pks, action, moment, by, links, keep)
 
 
 def _write(
@@ -84,7 +88,8 @@ def _write(
 def record_new(tracked: TrackedModel, using: str, pks: Sequence[Any], newest: Any) -> list[int]:
     """Write a ``"+"`` entry for those of ``pks``, and of the rows above ``newest``, that have no live history."""
     connection = connections[using]
-    return writer.write_new(tracked, connection, pks, newest, writer.stamp(tracked, connection, "+"))
+    with transaction.mark_for_rollback_on_error(using):
+        return writer.write_new(tracked, connection, pks, newest, writer.stamp(tracked, connection, "+"))
 
 
 def newest_key(tracked: TrackedModel, using: str) -> Any:
@@ -102,17 +107,51 @@ def waits(tracked: TrackedModel, using: str) -> bool:
 
 
 @contextmanager
+def together(using: str) -> Iterator[None]:
+    """One transaction for a change and its entries.
+
+    Inside another one nothing is opened: an error before the first write, such as a protected object, must leave that
+    one usable, as it does without us.
+    """
+    if connections[using].in_atomic_block:
+        yield
+    else:
+        with transaction.atomic(using=using):
+            yield
+
+
+@contextmanager
 def writing(using: str, objects: Sequence[tuple[TrackedModel, Sequence[Any] | None]]) -> Iterator[None]:
     """Around a write to ``objects`` (keys; None: all of the model) that is recorded afterwards, in one transaction."""
-    with transaction.atomic(using=using, savepoint=False):
-        unit = unit_of(connections[using])
-        if unit is None:
-            yield
-            return
-        for tracked, pks in objects:
-            unit.before(tracked, pks)
-        with unit.passing():
-            yield
+    token = is_covered.set(True)
+    try:
+        with together(using):
+            unit = unit_of(connections[using])
+            if unit is None:
+                yield
+                return
+            for tracked, pks in objects:
+                unit.before(tracked, pks)
+            with unit.passing():
+                yield
+    finally:
+        is_covered.reset(token)
+
+
+class Returned:
+    """An execute wrapper that has an UPDATE return the keys of the rows that it changed."""
+
+    def __init__(self, model: type[models.Model]) -> None:
+        self.pk: Any = model._meta.pk
+        self.column = f"{quote(model._meta.db_table)}.{quote(self.pk.column)}"
+        self.keys: list[Any] = []
+
+    def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if not sql.startswith("UPDATE"):
+            return execute(sql, params, many, context)
+        result = execute(f"{sql} RETURNING {self.column}", params, many, context)
+        self.keys += [self.pk.to_python(row[0]) for row in context["cursor"].fetchall()]
+        return result
 
 
 def record_links(tracked: TrackedModel, using: str, owners: Sequence[Any]) -> None:
@@ -131,7 +170,7 @@ def link_changes(using: str) -> Iterator[None]:
         yield
         return
     collected: dict[TrackedModel, dict[Any, None]] = {}
-    with transaction.atomic(using=using, savepoint=False):
+    with together(using):
         token = _owners.set(collected)
         try:
             yield

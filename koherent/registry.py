@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.apps import apps
@@ -142,6 +142,7 @@ def add(model: type[models.Model], history_model: type[models.Model], field: "Hi
     """Remember a tracked model; called by its ``HistoryField``."""
     tracked = TrackedModel(model, history_model, field)
     _tracked[model] = tracked
+    descendants.cache_clear()
     return tracked
 
 
@@ -165,10 +166,17 @@ def for_model(model: type[models.Model]) -> TrackedModel | None:
     return found
 
 
-def lineage(model: type[models.Model]) -> tuple[TrackedModel, ...]:
-    """The tracked models whose rows a write to ``model`` may change: its own, and those of multi-table parents."""
+def ancestors(model: type[models.Model]) -> tuple[TrackedModel, ...]:
+    """The tracked model itself and its tracked multi-table parents, whose columns a write to ``model`` may change."""
     found = (for_model(candidate) for candidate in (model, *model._meta.get_parent_list()))
     return tuple(dict.fromkeys(tracked for tracked in found if tracked is not None))
+
+
+@cache
+def descendants(model: type[models.Model]) -> tuple[TrackedModel, ...]:
+    """The tracked multi-table children of ``model``: their histories hold its columns too."""
+    concrete = model._meta.concrete_model
+    return tuple(tracked for tracked in _tracked.values() if concrete in tracked.model._meta.get_parent_list())
 
 
 def links_through(model: type[models.Model]) -> tuple[tuple[TrackedModel, M2MTracked], ...]:

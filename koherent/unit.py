@@ -81,7 +81,7 @@ class Unit:
             groups: dict[tuple[Any, ...], list[tuple[Any, Any, str]]] = {}
             for e in entries:
                 groups.setdefault((e.by, e.links, e.keep), []).append((e.pk, e.moment, e.action))
-            with self.passing():
+            with self.passing(), transaction.mark_for_rollback_on_error(self.connection.alias):
                 for (by, links, keep), rows in groups.items():
                     writer.write_dated(tracked, self.connection, rows, by, links=links, keep=keep)
 
