@@ -1,7 +1,7 @@
 """What a transaction has written: told to listeners once it is committed, and forgotten when it is rolled back.
 
-Django has no hook for a rollback. It drops the ``on_commit`` callbacks of what was rolled back, and puts a new list in
-their place: a list that is no longer the connection's says that what we remember may be gone.
+Django has no hook for a rollback. It drops the ``on_commit`` callbacks of what was rolled back, by making a new list of
+the others: what that list still holds has not been rolled back.
 """
 
 import time
@@ -26,8 +26,8 @@ _begun: dict[tuple[str, str], float] = {}
 class _Written:
     """The ``on_commit`` callback of one savepoint level of a transaction."""
 
-    def __init__(self, using: str) -> None:
-        self.using = using
+    def __init__(self, using: str, savepoints: tuple[str, ...]) -> None:
+        self.using, self.savepoints = using, savepoints
         self.keys: Keys = []
         self.assignations: set[str] = set()
 
@@ -45,7 +45,8 @@ class _Levels:
 
     def __init__(self, hooks: Any) -> None:
         self.hooks = hooks
-        self.by_savepoints: dict[tuple[str, ...], _Written] = {}
+        kept = [hook for _, hook, *_ in hooks if isinstance(hook, _Written)]
+        self.by_savepoints = {written.savepoints: written for written in kept}
 
 
 def _levels(connection: BaseDatabaseWrapper) -> _Levels:
@@ -61,7 +62,7 @@ def wrote(connection: BaseDatabaseWrapper, keys: Keys, assignation_id: str | Non
     savepoints = tuple(connection.savepoint_ids)
     written = levels.by_savepoints.get(savepoints)
     if written is None:
-        written = levels.by_savepoints[savepoints] = _Written(connection.alias)
+        written = levels.by_savepoints[savepoints] = _Written(connection.alias, savepoints)
         transaction.on_commit(written, using=connection.alias, robust=True)
     written.keys += keys
     if assignation_id is not None:

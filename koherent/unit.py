@@ -6,10 +6,10 @@ unit. It is then copied from the database, which until then still holds what the
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import _GeneratorContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, TypeVar, overload
+from typing import Any, TypeAlias, TypeVar, overload
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -19,6 +19,9 @@ from koherent.models import Assignation
 from koherent.registry import TrackedModel
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: What ``contextmanager`` makes is a decorator too, which the abstract type does not say.
+Block: TypeAlias = "_GeneratorContextManager[None]"
 
 #: So many entries wait at most.
 CAPACITY = 2_000
@@ -193,7 +196,9 @@ def _atomic(using: str, savepoint: bool, durable: bool) -> Iterator[None]:
 @overload
 def atomic(using: F) -> F: ...
 @overload
-def atomic(using: str | None = None, savepoint: bool = True, durable: bool = False) -> AbstractContextManager[None]: ...
+def atomic(
+    using: str | None = None, savepoint: bool = True, durable: bool = False
+) -> "_GeneratorContextManager[None]": ...
 def atomic(using: Any = None, savepoint: bool = True, durable: bool = False) -> Any:
     """``transaction.atomic()`` whose history entries are written together before the commit.
 

@@ -30,7 +30,8 @@ def stamp(
     """What the context in force says about an entry that is written now; one object per context where it can be."""
     context = current_audit()
     actor, reason = context.actor, context.reason
-    if actor is None and (instance is not None or hasattr(HistoricalRecords.context, "request")):
+    sought = instance is not None or hasattr(HistoricalRecords.context, "request")
+    if actor is None and sought and "user" not in context.explicit:
         # Nobody by the context: whom django-simple-history would have found.
         actor = AuditContext(user=tracked.field.get_history_user(instance)).actor
     if reason is None and instance is not None:

@@ -339,3 +339,16 @@ def test_set_is_one_entry_for_each_owner(dataset: Dataset) -> None:
     algae.datasets.set([])
     tags = [set(row.tags.values_list("tag_id", flat=True)) for row in dataset.history.order_by("history_id")]
     assert tags == [{coral.pk}, {algae.pk}, {algae.pk, coral.pk}, {coral.pk}]
+
+
+def test_saves_that_change_nothing_can_be_kept(project: Project, settings: Any) -> None:
+    project.save()
+    assert rows(Project) == [("~",)]  # paused when it was made: the first entry
+    project.save()
+    assert len(rows(Project)) == 1
+    settings.KOHERENT = {"RECORD_UNCHANGED": True}
+    project.save()
+    Project.objects.filter(pk=project.pk).update(name=project.name)
+    with koherent.atomic():
+        project.save()
+    assert rows(Project) == [("~",)] * 4

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from django.db.transaction import atomic
 from graphql import GraphQLError
 from strawberry.extensions import SchemaExtension
 from strawberry.schema.schema_converter import GraphQLCoreConverter
@@ -18,6 +17,7 @@ from koherent.graphql.errors import coded
 from koherent.graphql.requests import request_info
 from koherent.graphql.resolving import in_sync
 from koherent.request import RequestInfo
+from koherent.unit import atomic
 
 
 class KoherentExtension(SchemaExtension):
