@@ -5,13 +5,13 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
-from koherent import timeline
-from koherent.conf import settings
 from koherent.diff import FieldChange
 from koherent.policy import Entries, Policy, Scope, Viewer
 from koherent.registry import TrackedModel, tracked_models
-from koherent.timeline import Entry, Filters
+from koherent.timeline import Entry, Filters, Position, Wanted
+from koherent.timeline.pages import Window, stretch
 
+BATCH = 500
 ACTIONS = {"+": "CREATE", "~": "UPDATE", "-": "DELETE"}
 
 #: What makes a spreadsheet take a cell for a formula: at its start, and behind blanks that some programs drop.
@@ -63,19 +63,18 @@ def unrestricted() -> Scope:
 def entries(scope: Scope, filters: Filters | None = None, *, after: str | None = None) -> Iterator[Entry]:
     """The visible entries that pass the filters, oldest first in browsing order: (date, label, history id).
 
-    ``after`` continues behind an entry's cursor. A ``PAGE_LIMIT`` of entries is held at a time. Entries that are
-    written meanwhile come too, unless their date lies before what was passed already. Raises ``BadCursor``,
-    ``BadFilter``.
+    ``after`` continues behind an entry's cursor. ``BATCH`` entries are held at a time. Entries that are written
+    meanwhile come too, unless their date lies before what was passed already. Raises ``BadCursor``, ``BadFilter``.
     """
-    wanted = filters or Filters()
-    size = settings().page_limit
+    end = None if after is None else Position.decode(after)
     more = True
     while more:
-        page = timeline.page(scope, wanted, last=size, before=after)
+        window = Window(size=BATCH, backwards=True, start=None, end=end)
+        page = stretch(scope, filters or Filters(), window, Wanted(previous=False, next=False))
         more = page.has_previous_page
         yield from reversed(page.entries)
         if page.entries:
-            after = page.entries[0].cursor
+            end = page.entries[0].position
 
 
 def record(entry: Entry) -> dict[str, Any]:

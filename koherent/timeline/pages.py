@@ -103,7 +103,11 @@ def page(
 
     Raises ``BadPage``, ``LimitExceeded``, ``BadCursor``, ``BadFilter``.
     """
-    window = Window.of(first, after, last, before)
+    return stretch(scope, filters, Window.of(first, after, last, before), wanted)
+
+
+def stretch(scope: Scope, filters: Filters, window: Window, wanted: Wanted = EVERYTHING) -> Page:
+    """The page of a window, whatever its size. Raises ``BadFilter``."""
     selected = filters.resolve(scope)
     hits = find(
         scope,

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.test import override_settings
 
 import koherent
 from example_schema.models import Dataset, Project, Tag
@@ -90,14 +89,16 @@ def test_a_record_says_who_what_when_and_why(dataset: Dataset, ada: User) -> Non
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-def test_every_entry_comes_once_oldest_first_and_can_be_gone_on_from(dataset: Dataset, limit: int) -> None:
+def test_every_entry_comes_once_oldest_first_and_can_be_gone_on_from(
+    dataset: Dataset, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pages = timeline.page(export.unrestricted()).entries
     expected = [list(entry.key) for entry in reversed(pages)]
-    with override_settings(KOHERENT={"PAGE_LIMIT": limit}):
-        found = records("--all")
-        assert [[r["model"], r["historyId"]] for r in found] == expected
-        for place, entry in enumerate(found):
-            assert records("--all", "--after", entry["cursor"]) == found[place + 1 :]
+    monkeypatch.setattr(export, "BATCH", limit)
+    found = records("--all")
+    assert [[r["model"], r["historyId"]] for r in found] == expected
+    for place, entry in enumerate(found):
+        assert records("--all", "--after", entry["cursor"]) == found[place + 1 :]
     assert f"last cursor: {found[-1]['cursor']}" in run("--all")[1]
 
 
