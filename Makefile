@@ -52,6 +52,17 @@ postgres: $(READY) ## the same suite on a running PostgreSQL (PGHOST, PGUSER, ..
 	$(ON_POSTGRES) $(RUN) -m pytest $(PYTEST_ARGS)
 	$(ON_POSTGRES) $(RUN) -m pytest $(WIDE) $(PYTEST_ARGS)
 
+.PHONY: kante
+KANTE_READY = .venv-kante/.ready
+
+$(KANTE_READY): requirements/kante.txt
+	$(PYTHON) -m venv --clear .venv-kante
+	.venv-kante/bin/python -m pip install -qq --disable-pip-version-check -r requirements/kante.txt
+	@touch $@
+
+kante: $(KANTE_READY) ## attribution in a project of Kante and authentikate, with their pins (Python 3.12 or newer)
+	.venv-kante/bin/python -m pytest --ds=tests.kante.settings tests/kante $(PYTEST_ARGS)
+
 lint: $(READY) ## ruff: rules and format
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -104,6 +115,8 @@ locks: ## pin requirements/*.txt anew (needs uv)
 		pyproject.toml requirements/bench.in -o requirements/bench.txt
 	uv pip compile -q --universal --python-version 3.12 --no-header --no-annotate --no-emit-index-url --upgrade \
 		requirements/bench-koherent4.in -o requirements/bench-koherent4.txt
+	uv pip compile -q --python-version 3.12 --no-header --no-annotate --no-emit-index-url --upgrade \
+		pyproject.toml requirements/kante.in --extra example --group test -o requirements/kante.txt
 
 ci: ## what has to be green before a change goes in
 	bash .ci/run

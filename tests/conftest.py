@@ -51,6 +51,9 @@ if "EXAMPLE_ROWS" not in os.environ:
 # A project of its own: `pytest --ds=tests.wide.settings tests/wide`.
 if not apps.is_installed("tests.wide"):
     collect_ignore.append("wide")
+# Another, which needs packages that pin older ones: `make kante`.
+if not apps.is_installed("authentikate"):
+    collect_ignore.append("kante")
 
 
 @pytest.fixture
