@@ -48,14 +48,22 @@ def check_metadata(name: str, value: object) -> object:
 def claim(info: RequestInfo, name: str, headers: Sequence[str]) -> str | None:
     """What the client says of ``name``: its operation first, then the request's headers, then its connection."""
     if info.extensions.get(name) is not None:
-        return str(info.extensions[name])
+        return _text(name, info.extensions[name])
     wanted = [header.lower() for header in headers]
     params = {key.lower(): value for key, value in info.connection_params.items() if value is not None}
     for source, keys in ((info.headers, wanted), (params, [name.lower(), *wanted])):
         for key in keys:
             if key in source:
-                return str(source[key])
+                return _text(name, source[key])
     return None
+
+
+def _text(name: str, value: object) -> str:
+    """JSON brings values of any type: only texts, and numbers for them, are claims."""
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return str(value)
+    wrong = f"{name} is a text."
+    raise BadAssignationId(wrong) if name == "assignationId" else BadHeader(wrong, header=name)
 
 
 def track(name: str, path: str, info: RequestInfo, check: Callable[[str, Any], Any]) -> Any:

@@ -60,6 +60,23 @@ class RemoteUser:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RequestUser:
+    """Whoever a request's user is when it is asked for: views and mutations may authenticate or log in late."""
+
+    request: RequestInfo
+
+    @property
+    def now(self) -> Any:
+        """The account, or None."""
+        return self.request.now().user
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # what copying and pickling ask for
+            raise AttributeError(name)
+        return getattr(self.now, name)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AuditContext:
     """What is in force for changes made now.
 
@@ -79,10 +96,17 @@ class AuditContext:
     # What the recorder has made ready of this context, for each tracked model.
     stamps: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
-    @functools.cached_property
+    @property
     def actor(self) -> Actor | None:
         """The acting account, or None. May query when the user is lazy."""
-        user = self.user
+        user = self.user.now if isinstance(self.user, RequestUser) else self.user
+        known: tuple[Any, Actor | None] | None = self.__dict__.get("_actor")
+        if known is None or known[0] is not user:
+            known = self.__dict__["_actor"] = (user, self._actor_of(user))
+        return known[1]
+
+    @staticmethod
+    def _actor_of(user: Any) -> Actor | None:
         if isinstance(user, RemoteUser):
             return user.actor
         if user is None or not getattr(user, "is_authenticated", False) or user.pk is None:
@@ -94,8 +118,9 @@ class AuditContext:
         """``metadata`` with what the configured trackers say. A tracker that raises is logged and left out."""
         if self.request is None:
             return self.metadata
+        request = self.request.now()
         tracked = {
-            name: track(name, path, self.request, check_metadata)
+            name: track(name, path, request, check_metadata)
             for name, path in settings().track.items()
             if path is not None and name not in _STANDARD
         }
@@ -291,17 +316,22 @@ def request_audit(info: RequestInfo, *, generate: bool = False) -> "_RequestAudi
     for name, text in (("app", app), ("reason", reason)):
         if text is not None:
             check_text(name, text)
-    values: dict[str, Any] = {"user": info.user, "app": app or None, "assignation_id": assignation_id}
+    user = info.user if info.find_user is None else RequestUser(request=info)
+    values: dict[str, Any] = {"user": user, "app": app or None, "assignation_id": assignation_id}
     for name, (check, ask) in _TRACKED.items():
         if name in conf.track:
             path = conf.track[name]
-            values[name] = None if path is None else ask(partial(track, name, path, info, check))
+            values[name] = None if path is None else ask(partial(_track, name, path, info, check))
     left_out = {name for name in _TRACKED if conf.track.get(name, "") is None}
     if values["assignation_id"] is None and generate and "assignation_id" not in left_out:
         values["assignation_id"] = str(uuid.uuid4())
     # A project that leaves the user out does not want the one that django-simple-history would find either.
     explicit = frozenset(left_out & {"user"})
     return _RequestAudit(AuditContext(**values, reason=reason or None, request=info, explicit=explicit))
+
+
+def _track(name: str, path: str, info: RequestInfo, check: Callable[[str, Any], Any]) -> Any:
+    return track(name, path, info.now(), check)
 
 
 # How the standard trackers are checked and asked. Finding a user may query, so it waits for the first change, which is

@@ -63,6 +63,7 @@ def request_info(request: HttpRequest) -> RequestInfo:
         headers=headers,
         request=request,
         scope=getattr(request, "scope", {}),
+        find_user=lambda: getattr(request, "user", None),
     )
 
 

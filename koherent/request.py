@@ -1,7 +1,7 @@
 """What a tracker or a policy may look at."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -9,7 +9,8 @@ from typing import Any
 class RequestInfo:
     """One request or GraphQL operation.
 
-    ``user`` may be lazy: touching it may query, so do so in synchronous code only. Header names are lower case.
+    ``user`` may be lazy: touching it may query, so do so in synchronous code only. ``find_user`` looks again, because a
+    request may be authenticated, or logged in, while it runs. Header names are lower case.
     ``client`` is the authenticated client application, where the request has one: an object with ``client_id``.
     ``provenance`` is the verified task that the request belongs to, where authentication found one: an object with
     ``tsk``, the task's id. ``request`` is the request as the transport made it, ``scope`` the ASGI scope, where known.
@@ -24,6 +25,11 @@ class RequestInfo:
     operation_name: str | None = None
     request: Any = None
     scope: Mapping[str, Any] = field(default_factory=dict)
+    find_user: Callable[[], Any] | None = None
+
+    def now(self) -> "RequestInfo":
+        """The same request with the user that it has now."""
+        return self if self.find_user is None else replace(self, user=self.find_user())
 
     @property
     def session(self) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpResponse
 from django.test import AsyncRequestFactory, RequestFactory, override_settings
@@ -198,6 +198,29 @@ async def test_a_user_tracker_may_query_also_in_an_async_server(admin: User) -> 
     with override_settings(KOHERENT={"TRACK": {"user": f"{__name__}.first_user"}}):
         await AuditMiddleware(view)(AsyncRequestFactory().post("/"))
     assert (await history().aget()).actor_name == "root"
+
+
+def view_that_authenticates(request: Any, ada: User, bob: User) -> HttpResponse:
+    """As Django REST framework does, whose token authentication sets the user inside the view."""
+    Tag.objects.create(name="before")
+    request.user = ada
+    Tag.objects.create(name="authenticated")
+    request.user = bob
+    Tag.objects.create(name="as another")
+    return HttpResponse()
+
+
+@pytest.mark.django_db
+def test_a_user_who_is_authenticated_inside_the_view_is_the_actor_from_then_on() -> None:
+    ada, bob = User.objects.create_user("ada"), User.objects.create_user("bob")
+    request = RequestFactory().post("/")
+    request.user = AnonymousUser()
+    AuditMiddleware(lambda request: view_that_authenticates(request, ada, bob))(request)
+    assert list(history().values_list("name", "actor_name")) == [
+        ("before", None),
+        ("authenticated", "ada"),
+        ("as another", "bob"),
+    ]
 
 
 @pytest.fixture

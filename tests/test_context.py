@@ -87,6 +87,16 @@ def test_bad_values_are_refused_before_anything_runs(name: str, value: str, erro
     assert koherent.current_audit().assignation_id is None
 
 
+@pytest.mark.parametrize("value", [True, 1.5, {"a": 1}, ["a"]])
+def test_what_is_no_text_is_no_claim(value: object) -> None:
+    with pytest.raises(BadAssignationId):
+        request_audit(RequestInfo(extensions={"assignationId": value}))
+    with pytest.raises(BadHeader):
+        request_audit(RequestInfo(connection_params={"app": value}))
+    with request_audit(RequestInfo(extensions={"assignationId": 7})) as context:
+        assert context.assignation_id == "7"
+
+
 def test_audit_refuses_what_could_not_be_stored() -> None:
     with pytest.raises(BadAssignationId):
         koherent.audit(assignation_id="")

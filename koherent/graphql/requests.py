@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import strawberry
@@ -45,6 +46,7 @@ def request_info(
         operation_name=operation_name,
         request=request,
         scope=scope,
+        find_user=partial(_user, request, scope),
     )
 
 
