@@ -11,6 +11,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 
+from asgiref.sync import iscoroutinefunction
 from django.contrib.auth import get_user_model
 from django.utils.functional import SimpleLazyObject
 
@@ -63,12 +64,12 @@ class RemoteUser:
 class RequestUser:
     """Whoever a request's user is when it is asked for: views and mutations may authenticate or log in late."""
 
-    request: RequestInfo
+    find: Callable[[], Any]
 
     @property
     def now(self) -> Any:
         """The account, or None."""
-        return self.request.now().user
+        return self.find()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # what copying and pickling ask for
@@ -216,7 +217,7 @@ class audit:
             decorated = self._generator(function)
         elif inspect.isasyncgenfunction(function):
             decorated = self._async_generator(function)
-        elif inspect.iscoroutinefunction(function):
+        elif iscoroutinefunction(function):
             decorated = self._coroutine(function)
         else:
 
@@ -316,7 +317,7 @@ def request_audit(info: RequestInfo, *, generate: bool = False) -> "_RequestAudi
     for name, text in (("app", app), ("reason", reason)):
         if text is not None:
             check_text(name, text)
-    user = info.user if info.find_user is None else RequestUser(request=info)
+    user = info.user if info.find_user is None else RequestUser(find=info.find_user)
     values: dict[str, Any] = {"user": user, "app": app or None, "assignation_id": assignation_id}
     for name, (check, ask) in _TRACKED.items():
         if name in conf.track:

@@ -10,12 +10,16 @@ import pytest
 from celery.app.trace import build_tracer
 from celery.signals import before_task_publish, task_postrun, task_prerun
 from django.contrib.auth.models import User
+from django.db import transaction
+from django.http import HttpResponse
+from django.test import RequestFactory
 from django.utils.functional import SimpleLazyObject
 
 import koherent
 import koherent.celery
 from example_schema.models import Tag
 from koherent.context import current_audit, request_audit
+from koherent.middleware import AuditMiddleware
 from koherent.request import RequestInfo
 from tests import celery_project
 from tests.celery_project import app
@@ -179,3 +183,19 @@ def test_connecting_twice_changes_nothing() -> None:
     before = [len(signal.receivers) for signal in signals]
     koherent.celery.connect()
     assert [len(signal.receivers) for signal in signals] == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_sent_on_commit_is_sent_by_the_request_that_commits(admin: User, sent: list[dict[str, Any]]) -> None:
+    def view(request: Any) -> HttpResponse:
+        with transaction.atomic():
+            with request_audit(RequestInfo(user=admin, headers={"x-app": "operation"})):
+                transaction.on_commit(lambda: celery_project.create_tag.delay("a"))
+            assert sent == []
+        return HttpResponse()
+
+    request: Any = RequestFactory().post("/", headers={"X-App": "request"})
+    request.user = admin
+    AuditMiddleware(view)(request)
+    work(sent[0])
+    assert [row[:4] for row in rows()] == [("a", "root", str(admin.pk), "request")]

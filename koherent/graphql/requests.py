@@ -25,9 +25,7 @@ def socket_extensions(payload: object) -> Iterator[None]:
         _socket_extensions.reset(token)
 
 
-def request_info(
-    context: object, *, extensions: Mapping[str, Any] | None = None, operation_name: str | None = None
-) -> RequestInfo:
+def request_info(context: object, *, extensions: object = None, operation_name: str | None = None) -> RequestInfo:
     """The request of one operation, from the context that its view or consumer made: a mapping or an object.
 
     Knows Django requests, Channels requests and socket consumers, and contexts that carry ``headers`` themselves.
@@ -42,7 +40,7 @@ def request_info(
         provenance=known(_get(request, "provenance"), "tsk"),
         headers=_headers(context, request, scope),
         connection_params=params if isinstance(params, Mapping) else {},
-        extensions=extensions or _socket_extensions.get(),
+        extensions=extensions if isinstance(extensions, Mapping) and extensions else _socket_extensions.get(),
         operation_name=operation_name,
         request=request,
         scope=scope,

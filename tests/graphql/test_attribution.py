@@ -58,6 +58,14 @@ def test_django_view(admin: User) -> None:
     assert written() == [("+", "root", "lab", "task-1", "from the operation")]
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize("extensions", [["a list"], "a text", 7, {}, None])
+def test_extensions_that_are_no_object_say_nothing(admin: User, extensions: Any) -> None:
+    result = schema.execute_sync(CREATE, context_value=context(admin, HEADERS), operation_extensions=extensions)
+    assert result.errors is None
+    assert written() == DONE
+
+
 @pytest.mark.django_db(transaction=True)
 async def test_async_django_view(admin: User) -> None:
     request = AsyncRequestFactory().post(
