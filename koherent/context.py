@@ -61,23 +61,6 @@ class RemoteUser:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RequestUser:
-    """Whoever a request's user is when it is asked for: views and mutations may authenticate or log in late."""
-
-    find: Callable[[], Any]
-
-    @property
-    def now(self) -> Any:
-        """The account, or None."""
-        return self.find()
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # what copying and pickling ask for
-            raise AttributeError(name)
-        return getattr(self.now, name)
-
-
-@dataclass(frozen=True, kw_only=True)
 class AuditContext:
     """What is in force for changes made now.
 
@@ -97,17 +80,10 @@ class AuditContext:
     # What the recorder has made ready of this context, for each tracked model.
     stamps: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
-    @property
+    @functools.cached_property
     def actor(self) -> Actor | None:
         """The acting account, or None. May query when the user is lazy."""
-        user = self.user.now if isinstance(self.user, RequestUser) else self.user
-        known: tuple[Any, Actor | None] | None = self.__dict__.get("_actor")
-        if known is None or known[0] is not user:
-            known = self.__dict__["_actor"] = (user, self._actor_of(user))
-        return known[1]
-
-    @staticmethod
-    def _actor_of(user: Any) -> Actor | None:
+        user = self.user
         if isinstance(user, RemoteUser):
             return user.actor
         if user is None or not getattr(user, "is_authenticated", False) or user.pk is None:
@@ -127,6 +103,23 @@ class AuditContext:
         }
         return {**{name: value for name, value in tracked.items() if value is not None}, **self.metadata}
 
+    def now(self) -> "AuditContext":
+        """This context with the user that its request has now: views and mutations may authenticate or log in late."""
+        if type(self.user) is not _RequestUser:  # isinstance() would make a lazy user query
+            return self
+        user = self.user.find()
+        known: AuditContext | None = self.__dict__.get("_now")
+        if known is None or known.user is not user:
+            known = self.__dict__["_now"] = replace(self, user=user)
+        return known
+
+
+@dataclass(frozen=True)
+class _RequestUser:
+    """Stands for the user of a request until a change asks who that is."""
+
+    find: Callable[[], Any]
+
 
 _STANDARD = ("user", "app", "assignation_id")
 _NOBODY = AuditContext()
@@ -138,6 +131,11 @@ _UNSET: Any = object()
 
 def current_audit() -> AuditContext:
     """The context in force here: frozen, never None."""
+    return _outer().now()
+
+
+def _outer() -> AuditContext:
+    """The context in force as it was entered, which is what one inside inherits from."""
     stack = _stack.get()
     return stack[-1][1] if stack else _NOBODY
 
@@ -145,7 +143,7 @@ def current_audit() -> AuditContext:
 def enter(owner: object, context: AuditContext) -> AuditContext:
     """Put ``context`` in force here, until ``leave(owner)``."""
     _stack.set((*_stack.get(), (owner, context)))
-    return context
+    return context.now()
 
 
 def leave(owner: object) -> None:
@@ -189,7 +187,7 @@ class audit:
         self._metadata = metadata
 
     def _inner(self) -> AuditContext:
-        outer = current_audit()
+        outer = _outer()
         return replace(
             outer,
             **self._changes,
@@ -317,7 +315,7 @@ def request_audit(info: RequestInfo, *, generate: bool = False) -> "_RequestAudi
     for name, text in (("app", app), ("reason", reason)):
         if text is not None:
             check_text(name, text)
-    user = info.user if info.find_user is None else RequestUser(find=info.find_user)
+    user = info.user if info.find_user is None else _RequestUser(info.find_user)
     values: dict[str, Any] = {"user": user, "app": app or None, "assignation_id": assignation_id}
     for name, (check, ask) in _TRACKED.items():
         if name in conf.track:
@@ -351,7 +349,7 @@ class _RequestAudit:
         self.context = context
 
     def __enter__(self) -> AuditContext:
-        outer = current_audit()
+        outer = _outer()
         kept: dict[str, Any] = {name: getattr(outer, name) for name in outer.explicit}
         return enter(
             self,
@@ -370,7 +368,7 @@ class _RequestAudit:
 @contextmanager
 def revert_audit(assignation_id: str, reason: str | None, metadata: Mapping[str, Any]) -> Iterator[AuditContext]:
     """The context of a revert: the user and app in force, an assignation id of its own, origin ``revert``."""
-    outer = current_audit()
+    outer = _outer()
     inner = replace(
         outer,
         assignation_id=assignation_id,
