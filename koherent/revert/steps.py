@@ -61,10 +61,10 @@ class Planned:
     then: tuple[Any, ...] | None
     label: str
     sources: tuple[int, ...] = ()
-    links_now: Mapping[str, frozenset[Any]] = NOTHING
-    links_then: Mapping[str, frozenset[Any]] = NOTHING
-    link_sources: Mapping[tuple[str, Any], int] = NOTHING
-    uniques: Mapping[tuple[str, ...], tuple[Any, ...]] = NOTHING
+    links_now: Mapping[str, frozenset[Any]] = field(default_factory=lambda: NOTHING)
+    links_then: Mapping[str, frozenset[Any]] = field(default_factory=lambda: NOTHING)
+    link_sources: Mapping[tuple[str, Any], int] = field(default_factory=lambda: NOTHING)
+    uniques: Mapping[tuple[str, ...], tuple[Any, ...]] = field(default_factory=lambda: NOTHING)
     conflicts: tuple[Conflict, ...] = ()
     stubborn: bool = False
     skipped: bool = False
