@@ -356,7 +356,7 @@ class _RequestAudit:
             replace(
                 self.context,
                 **kept,
-                metadata=outer.metadata if outer.request is None else {},
+                metadata=outer.metadata,
                 explicit=outer.explicit | self.context.explicit,
             ),
         )

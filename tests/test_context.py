@@ -107,6 +107,7 @@ def test_explicit_beats_operation_and_operation_beats_request() -> None:
     operation = RequestInfo(user="request", headers={"x-app": "operation"})
     with koherent.audit(assignation_id="explicit", job=1), request_audit(request), request_audit(operation) as context:
         assert (context.user, context.app, context.assignation_id) == ("request", "operation", "explicit")
+        assert context.metadata == {"job": 1}
     with koherent.audit(app="explicit", job=1), request_audit(request) as context:
         assert (context.app, context.metadata) == ("explicit", {"job": 1})
 
