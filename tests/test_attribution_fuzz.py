@@ -9,6 +9,7 @@ import itertools
 import random
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -94,7 +95,8 @@ class Program:
 
     def change(self, who: Identity) -> None:
         """Two entries, or four, of one identity, on one of four paths."""
-        with transaction.atomic():
+        unit: Any = self.dice.choice([koherent.atomic, transaction.atomic])
+        with unit():
             project = Project.objects.create(name=f"p{next(serials)}", description=self.told(who))
             kind = self.dice.randrange(4)
             if kind == 0:
@@ -118,8 +120,10 @@ class Program:
                 self.change(who)
             elif kind == 2:
                 manager, inner = self.scope(who)
+                # The entries of one unit are written together, when some of their contexts have ended.
+                unit = koherent.atomic() if self.dice.random() < 0.5 else nullcontext()
                 try:
-                    with manager:
+                    with unit, manager:
                         self.run(inner, depth + 1)
                         if self.dice.random() < 0.3:
                             raise ZeroDivisionError

@@ -10,8 +10,9 @@ import strawberry_django
 from channels.testing import HttpCommunicator, WebsocketCommunicator
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 from strawberry_django.fields.types import OperationInfo, OperationMessage
 from strawberry_django.optimizer import DjangoOptimizerExtension
 
@@ -47,6 +48,10 @@ class Mutation(koherent.graphql.Mutation):
     @strawberry.mutation
     def plain(self, fail: bool) -> str | None:
         return write_two(RuntimeError("late") if fail else None).name
+
+    @strawberry.mutation
+    def many(self, names: list[str]) -> int:
+        return len([models.Tag.objects.create(name=name) for name in names])
 
     @strawberry.mutation
     def coded(self) -> str:
@@ -169,6 +174,16 @@ async def test_a_mutation_that_fails_leaves_nothing(admin: User, run: Run) -> No
 async def test_a_mutation_that_succeeds_is_committed_with_its_entries(admin: User, run: Run, field: str) -> None:
     assert "errors" not in await run(admin, f"mutation {{ {field} }}")
     assert await in_thread(left) == WHOLE
+
+
+@pytest.mark.usefixtures("_atomic")
+def test_the_entries_of_a_mutation_are_written_together(admin: User) -> None:
+    with CaptureQueriesContext(connection) as captured:
+        result = schema.execute_sync('mutation { many(names: ["a", "b", "c"]) }', context_value=context(admin, HEADERS))
+    assert result.errors is None
+    inserts = [query["sql"] for query in captured if "INSERT INTO" in query["sql"] and "historicaltag" in query["sql"]]
+    assert len(inserts) == 1
+    assert left() == [(name, "root", "task-1") for name in ("a", "b", "c")]
 
 
 @pytest.mark.usefixtures("_atomic")
