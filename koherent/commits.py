@@ -69,6 +69,12 @@ def wrote(connection: BaseDatabaseWrapper, keys: Keys, assignation_id: str | Non
         written.assignations.add(assignation_id)
 
 
+def written(connection: BaseDatabaseWrapper, label: str) -> set[int]:
+    """The history ids of one model that this transaction has written and not rolled back."""
+    levels = _levels(connection).by_savepoints.values()
+    return {id for level in levels for model, id in level.keys if model == label}
+
+
 def has_begun(connection: BaseDatabaseWrapper, assignation_id: str) -> bool:
     """True when the assignation is known to have its row, in this transaction or by a commit of this process."""
     if _begun.get((connection.alias, assignation_id), 0.0) > time.monotonic():

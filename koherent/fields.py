@@ -6,10 +6,12 @@ from typing import Any
 from django.contrib.contenttypes.fields import GenericRelation
 from django.db import models
 from django.db.models.fields.related import lazy_related_operation
+from simple_history.manager import HistoryManager
 from simple_history.models import HistoricalRecords, HistoricForeignKey, HistoricOneToOneField
 
 from koherent import managers, registry, signal
-from koherent.models import HistoryEntryModel, history_indexes
+from koherent.bulk_history import BulkHistoryMixin
+from koherent.models import HistoryEntryModel, forget_account, history_indexes
 
 __all__ = ["GenericRelation", "HistoricForeignKey", "HistoricOneToOneField", "HistoryField"]
 
@@ -20,7 +22,8 @@ class HistoryField(HistoricalRecords):  # type: ignore[misc]  # django-simple-hi
     Takes the arguments of ``HistoricalRecords`` and four of its own: ``redacted_fields`` (names of fields that are
     stored, and shown only to whom the policy names), ``label`` (field name, or callable on the history row, for
     ``objectLabel``), ``type_name`` (GraphQL name, where two models share one) and ``record_unchanged`` (whether a save
-    that changes nothing leaves an entry; None follows the setting ``RECORD_UNCHANGED``).
+    that changes nothing leaves an entry; None follows the setting ``RECORD_UNCHANGED``). Where a write has no
+    instance (``update()`` and the like), ``get_user`` is asked once, with ``instance=None``.
     """
 
     def __init__(
@@ -39,6 +42,10 @@ class HistoryField(HistoricalRecords):  # type: ignore[misc]  # django-simple-hi
         kwargs["user_db_constraint"] = user_db_constraint
         if not any(issubclass(base, HistoryEntryModel) for base in bases):
             bases = (HistoryEntryModel, *bases)
+        manager = kwargs.pop("history_manager", HistoryManager)
+        kwargs["history_manager"] = type(
+            manager.__name__, (BulkHistoryMixin, manager), {"__module__": manager.__module__}
+        )
         super().__init__(*args, bases=bases, **kwargs)
         self.redacted_fields = tuple(redacted_fields)
         self.label = label
@@ -47,6 +54,8 @@ class HistoryField(HistoricalRecords):  # type: ignore[misc]  # django-simple-hi
 
     def finalize(self, sender: type[models.Model], **kwargs: Any) -> None:
         """Make the history model once the classes of the model and of its links are there, and hook its write paths."""
+        if sender._meta.proxy:
+            return  # it shares its concrete model's history, whatever ``inherit`` says
         ours = self.cls is sender or (self.inherit and issubclass(sender, self.cls))
         throughs = [field.remote_field.through for field in self.get_m2m_fields_from_model(sender)] if ours else []
         if any(isinstance(through, str) for through in throughs):
@@ -70,6 +79,12 @@ class HistoryField(HistoricalRecords):  # type: ignore[misc]  # django-simple-hi
 
     def _get_history_change_reason_field(self) -> Any:
         return self.history_change_reason_field or models.TextField(null=True)
+
+    def _get_history_user_fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = super()._get_history_user_fields()
+        if isinstance(fields["history_user"], models.ForeignKey):
+            fields["history_user"].remote_field.on_delete = forget_account
+        return fields
 
     def copy_fields(self, model: type[models.Model]) -> dict[str, Any]:
         """The columns of the history table; no index without a query that uses it."""

@@ -61,7 +61,8 @@ class AuditedQuerySetMixin:
         lineage = (*registry.ancestors(self.model), *registry.descendants(self.model))
         with recorder.link_changes(self.db):
             self._record_owners(pks)
-            with recorder.writing(self.db, [(tracked, pks) for tracked in lineage]):
+            owners = [(tracked, None) for tracked, _ in registry.links_through(self.model)]
+            with recorder.writing(self.db, [*owners, *((tracked, pks) for tracked in lineage)]):
                 updated = int(parent.update(**kwargs))
             with transaction.mark_for_rollback_on_error(self.db):
                 self._record_owners(pks)
@@ -333,7 +334,9 @@ def _audited_save_table(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(self, *arguments)
         key_name = cls._meta.pk.attname
         key = getattr(self, key_name)
-        own = [] if tracked is None or key is None else [(tracked, [key])]
+        touched: list[tuple[TrackedModel, Sequence[Any] | None]] = [(owner_model, None) for owner_model, _ in links]
+        if key is not None:
+            touched += [(t, [key]) for t in (tracked, *registry.descendants(cls)) if t is not None]
         with ExitStack() as stack:
             if links:
                 stack.enter_context(recorder.link_changes(using))
@@ -341,7 +344,7 @@ def _audited_save_table(original: Callable[..., Any]) -> Callable[..., Any]:
                     for owner_model, m2m in links:
                         recorder.record_links(owner_model, using, owners_of(m2m, using, key_name, [key]))
             stack.enter_context(recorder.together(using))
-            with recorder.writing(using, own + [(child, [key]) for child in below]):
+            with recorder.writing(using, touched):
                 updated = original(self, *arguments)
             for owner_model, m2m in links:
                 recorder.record_links(owner_model, using, [getattr(self, m2m.source_attname)])

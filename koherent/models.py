@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.db import models
+from django.db import models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.sql.compiler import SQLCompiler
 
@@ -33,6 +33,19 @@ class TransactionPosition(models.Func):
     ) -> tuple[str, tuple[str | int, ...]]:
         """PostgreSQL 13 and newer."""
         return "((pg_current_xact_id())::text)::bigint", ()
+
+
+def forget_account(collector: Any, field: Any, sub_objs: Any, using: str) -> None:
+    """``on_delete`` of ``history_user``: SET_NULL in the account's database; elsewhere the table is not to be had.
+
+    Either way ``actor_id`` and ``actor_name`` stay.
+    """
+    if router.allow_migrate_model(using, field.model):
+        models.SET_NULL(collector, field, sub_objs, using)
+
+
+# As for SET_NULL: one UPDATE, and no object is loaded for it.
+forget_account.lazy_sub_objs = True  # type: ignore[attr-defined]
 
 
 class Origin(models.TextChoices):

@@ -28,8 +28,8 @@ def connect(tracked: TrackedModel) -> None:
 def _connect_links(tracked: TrackedModel, m2m: M2MTracked, *_: Any) -> None:
     managers.audit_links(tracked, m2m)
     name = f"koherent.{tracked.label}.{m2m.name}"
-    target = m2m.field.remote_field.model
-    going: list[Any] = [(target, m2m.target_attname)]
+    # The names of a link's fields are known once all models are there, not yet here.
+    going: list[Any] = [(m2m.field.remote_field.model, None)]
     if not m2m.through._meta.auto_created:
         going.append((m2m.through, "pk"))
     for sender, attname in going:
@@ -58,13 +58,14 @@ def _before_loss(
     tracked: TrackedModel,
     m2m: M2MTracked,
     name: str,
-    attname: str,
+    attname: str | None,
     *,
     instance: models.Model,
     using: str,
     **_: Any,
 ) -> None:
     """A link goes, or its other side does and takes it along without a word: remember whom it belonged to."""
+    attname = attname or m2m.target_attname
     if not recorder.is_recording() or deletions.announce_loss(tracked, m2m, using, attname, instance.pk):
         return
     owners = deletions.owners_of(m2m, using, attname, [instance.pk])

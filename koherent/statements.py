@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any, Literal
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import AutoField
+from django.db.models import NOT_PROVIDED, AutoField
 
 from koherent.models import Assignation
 from koherent.registry import M2MTracked, TrackedModel
@@ -59,17 +59,28 @@ class Statements:
         user = "history_user_id" if tracked.field.user_id_field is not None else "history_user"
         self.stamp_fields = [history.get_field(user if name == "history_user" else name) for name in STAMP]
         self.date_field, self.type_field = history.get_field("history_date"), history.get_field("history_type")
-        constants = [self.date_field, self.type_field, *self.stamp_fields]
+        copied = [f.name for f in tracked.fields]
+        self.own_fields = _own_fields(history, [*copied, *STAMP, user, "history_date", "history_type"])
+        constants = [self.date_field, self.type_field, *self.stamp_fields, *self.own_fields]
         # PostgreSQL would take an untyped constant of a SELECT for text.
-        self.marks = [f"CAST(%s AS {f.db_type(connection)})" if self.postgres else "%s" for f in constants]
+        self.marks = self._marks(constants, connection)
         self.date_type, self.action_type = (f.db_type(connection) for f in constants[:2])
         self.ancestry = self._ancestry()
         columns = [quote(self._column(f)) for f in tracked.fields]
+        # ``related_name`` asks for a way from the object to its entries.
+        relation = ["history_relation"] if tracked.field.related_name else []
+        columns += [quote(history.get_field(name).column) for name in relation]
         columns += [quote(f.column) for f in constants]
         self.into = f"INSERT INTO {self.history} ({', '.join(columns)})"
-        self.values = ", ".join(f"{self._alias(f)}.{quote(f.column)}" for f in tracked.fields)
+        values = [f"{self._alias(f)}.{quote(f.column)}" for f in tracked.fields]
+        self.values = ", ".join(values + [self.live_key for _ in relation])
         self.json_like = {f for f in tracked.fields if f.db_type(connection) in _WITHOUT_EQUALITY}
+        self.own_link_fields = {m2m.name: _own_link_fields(m2m) for m2m in tracked.m2m}
+        self._link_marks = {name: self._marks(own, connection) for name, own in self.own_link_fields.items()}
         self._texts: dict[Any, str] = {}
+
+    def _marks(self, fields: Sequence[Any], connection: BaseDatabaseWrapper) -> list[str]:
+        return [f"CAST(%s AS {f.db_type(connection)})" if self.postgres else "%s" for f in fields]
 
     def insert(self, keys: Keys, action: str, *, count: int = 1, links: bool = False, keep: bool = False) -> str:
         """The INSERT ... SELECT of entries for some objects.
@@ -135,14 +146,15 @@ class Statements:
         )
 
     def copy_links(self, m2m: M2MTracked, count: int) -> str:
-        """Copy the live links of the owners of some entries; parameters: ``keys()`` of their history ids."""
+        """Copy the live links of the owners of some entries; parameters: ``own_values()``, ``keys()`` of their ids."""
         columns = [quote(f.column) for f in m2m.through._meta.concrete_fields]
+        own = self.own_link_fields[m2m.name]
         source = quote(_link_column(m2m, m2m.source_attname))
         which = "= ANY(%s::bigint[])" if self.postgres else f"IN ({', '.join(['%s'] * count)})"
         return (
             f"INSERT INTO {quote(m2m.history_model._meta.db_table)} "
-            f"({', '.join(columns)}, {quote('history_id')}) "
-            f"SELECT {', '.join(f't.{column}' for column in columns)}, h.history_id "
+            f"({', '.join([*columns, *(quote(f.column) for f in own), quote('history_id')])}) "
+            f"SELECT {', '.join([*(f't.{column}' for column in columns), *self._link_marks[m2m.name]])}, h.history_id "
             f"FROM {quote(m2m.through._meta.db_table)} t JOIN {self.history} h ON h.{self.key} = t.{source} "
             f"WHERE h.history_id {which}"
         )
@@ -226,6 +238,26 @@ class Statements:
             f"WHERE {quote('history_id')} = h.history_id"
         )
         return f"NOT EXISTS ({now} EXCEPT {then}) AND NOT EXISTS ({then} EXCEPT {now})"
+
+
+def _own_fields(history: Any, known: Sequence[str]) -> list[Any]:
+    """Columns that the team's own bases bring: their defaults fill them, unless the database does."""
+    return [
+        f
+        for f in history.concrete_fields
+        if not (f.primary_key or f.generated or f.name in known or f.name == "history_relation")
+        and f.db_default is NOT_PROVIDED
+    ]
+
+
+def _own_link_fields(m2m: M2MTracked) -> list[Any]:
+    copied = [f.name for f in m2m.through._meta.concrete_fields]
+    return _own_fields(m2m.history_model._meta, [*copied, "history"])
+
+
+def own_values(fields: Sequence[Any], connection: BaseDatabaseWrapper) -> list[Any]:
+    """The values of columns of the team's own, now."""
+    return [f.get_db_prep_save(f.get_default(), connection) for f in fields]
 
 
 def _link_column(m2m: M2MTracked, attname: str) -> str:

@@ -7,18 +7,18 @@ from typing import Any
 from django.db import models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
-from simple_history.models import HistoricalRecords
+from simple_history.models import HistoricalRecords, _default_get_user
 
 from koherent import commits
 from koherent.context import Actor, AuditContext, current_audit
 from koherent.models import Assignation
 from koherent.registry import TrackedModel
-from koherent.statements import STAMP, begin_assignation, statements
+from koherent.statements import STAMP, begin_assignation, own_values, statements
 
 
 @dataclass(frozen=True, eq=False)
 class Stamp:
-    """Who, with what and in which context: ``parameters`` in the order of ``statements.STAMP``, ready to be written."""
+    """Who, with what and in which context: ``parameters`` in the order of ``statements.STAMP``, then the team's own."""
 
     parameters: tuple[Any, ...]
     assignation_id: str | None
@@ -30,18 +30,20 @@ def stamp(
     """What the context in force says about an entry that is written now; one object per context where it can be."""
     context = current_audit()
     actor, reason = context.actor, context.reason
+    user, texts = context.user, statements(tracked, connection)
     sought = instance is not None or hasattr(HistoricalRecords.context, "request")
-    if actor is None and sought and "user" not in context.explicit:
+    if actor is None and "user" not in context.explicit and (sought or tracked.field.get_user is not _default_get_user):
         # Nobody by the context: whom django-simple-history would have found.
-        actor = AuditContext(user=tracked.field.get_history_user(instance)).actor
+        user = tracked.field.get_history_user(instance)
+        actor = AuditContext(user=user).actor
     if reason is None and instance is not None:
         reason = tracked.field.get_change_reason_for_object(instance, action, connection.alias)
-    if actor is not context.actor or reason is not context.reason:
-        return _stamp(tracked, connection, context, actor, reason)
+    if actor is not context.actor or reason is not context.reason or texts.own_fields:
+        return _stamp(tracked, connection, context, user, actor, reason)
     key = (tracked, connection.vendor)
     found: Stamp | None = context.stamps.get(key)
     if found is None:
-        found = context.stamps[key] = _stamp(tracked, connection, context, actor, reason)
+        found = context.stamps[key] = _stamp(tracked, connection, context, user, actor, reason)
     return found
 
 
@@ -49,12 +51,14 @@ def _stamp(
     tracked: TrackedModel,
     connection: BaseDatabaseWrapper,
     context: AuditContext,
+    user: Any,
     actor: Actor | None,
     reason: str | None,
 ) -> Stamp:
+    texts = statements(tracked, connection)
     values = {
         "history_change_reason": reason,
-        "history_user": None if actor is None else actor.pk,
+        "history_user": None if actor is None else user_key(tracked, user, actor),
         "app": context.app,
         "assignation_id": context.assignation_id,
         "actor_id": None if actor is None else actor.key,
@@ -63,9 +67,18 @@ def _stamp(
         "origin": context.origin,
         "field_set": tracked.field_set,
     }
-    fields = statements(tracked, connection).stamp_fields
-    prepared = (field.get_db_prep_save(values[name], connection) for name, field in zip(STAMP, fields, strict=True))
-    return Stamp(tuple(prepared), context.assignation_id)
+    fields = zip(STAMP, texts.stamp_fields, strict=True)
+    prepared = [field.get_db_prep_save(values[name], connection) for name, field in fields]
+    return Stamp((*prepared, *own_values(texts.own_fields, connection)), context.assignation_id)
+
+
+def user_key(tracked: TrackedModel, user: Any, actor: Actor) -> Any:
+    """What ``history_user`` holds: None for an account of another model than it refers to."""
+    if tracked.field.user_model is not None:
+        field: Any = tracked.history_model._meta.get_field("history_user")
+        if not isinstance(user, field.remote_field.model):
+            return None
+    return actor.pk
 
 
 def write(
@@ -137,7 +150,8 @@ def _write(
             return ids
         texts = statements(tracked, connection)
         for m2m in tracked.m2m:
-            cursor.execute(texts.copy_links(m2m, len(ids)), texts.keys(ids))
+            own = own_values(texts.own_link_fields[m2m.name], connection)
+            cursor.execute(texts.copy_links(m2m, len(ids)), [*own, *texts.keys(ids)])
         if by.assignation_id is not None and not commits.has_begun(connection, by.assignation_id):
             begins = by.assignation_id
             _begin(cursor, connection, begins, moment)
