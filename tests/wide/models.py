@@ -270,11 +270,11 @@ class Truck(Vehicle):
 
 
 class Elsewhere(models.Model):
-    """Lives, with its history, on the database ``other``, where there are no accounts to refer to."""
+    """Lives, with its history, on the database ``other``, where the accounts are not."""
 
     name = models.CharField(max_length=100)
     amount = models.IntegerField(default=0)
-    history = HistoryField(label="name", user_db_constraint=False)
+    history = HistoryField(label="name")
 
     def __str__(self) -> str:
         return self.name
@@ -356,3 +356,7 @@ class Locker(models.Model):
         """A ``save()`` with a mind of its own, which nothing but a plain save may call."""
         self.label = self.label.strip()
         super().save(*args, **kwargs)
+
+
+# Django finds the models of an app in its ``models`` module.
+from tests.wide.option_models import *  # noqa: E402, F403

@@ -12,8 +12,11 @@ DATABASES = {
     **example.DATABASES,
     "other": {**example.DATABASES["default"], "NAME": f"{example.DATABASES['default']['NAME']}_other"},
 }
-if "TEST" in example.DATABASES["default"]:
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["other"]["TEST"] = {"NAME": f"{DATABASES['other']['NAME']}.test"}
+    for database in DATABASES.values():
+        # Thousands of small transactions, and nothing to lose.
+        database["OPTIONS"] = {"timeout": 20, "transaction_mode": "IMMEDIATE", "init_command": "PRAGMA synchronous=OFF"}
 DATABASE_ROUTERS = ["tests.wide.routers.ElsewhereRouter"]
 # The tables are made from the models as they are: these models change with the tests, and nobody has old data. Tables
 # without migrations come first, so those that they refer to have none either.
