@@ -323,6 +323,30 @@ class Egg(models.Model):
         return self.name
 
 
+class Book(models.Model):
+    """The owner of an order."""
+
+    name = models.CharField(max_length=100)
+    history = HistoryField(label="name")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Chapter(models.Model):
+    """Django keeps its place among its siblings in a column of its own."""
+
+    book = models.ForeignKey(Book, on_delete=models.CASCADE)
+    name = models.CharField(max_length=100)
+    history = HistoryField(label="name")
+
+    class Meta:
+        order_with_respect_to = "book"
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Locker(models.Model):
     """Everything that a database or a model can demand of values."""
 

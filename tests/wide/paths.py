@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import F
+from django.db.models import F, Subquery
 
 from tests.wide.models import Calibration, Instrument, Reagent, Unit
 from tests.wide.trail import Case, Entry
@@ -97,6 +97,10 @@ COUNTED = [Entry("~", "first", amount=1), Entry("~", "second", amount=1)]
 UPSERTED = [Entry("~", "first", name="taken", amount=1), NEW]
 
 
+def _name_of_second(case: RowsCase) -> Subquery:
+    return Subquery(case.objects.filter(pk=case.second.pk).values("name"))
+
+
 def _double(case: RowsCase) -> None:
     case.set(name="once").save()
     case.set(name="twice").save()
@@ -105,6 +109,18 @@ def _double(case: RowsCase) -> None:
 async def _adouble(case: RowsCase) -> None:
     await case.set(name="once").asave()
     await case.set(name="twice").asave()
+
+
+def _again(case: RowsCase) -> None:
+    same = {"pk": case.first.pk, **case.identity("first")}
+    case.first.delete()
+    case.model.objects.create(**same, name="again")
+
+
+async def _aagain(case: RowsCase) -> None:
+    same = {"pk": case.first.pk, **case.identity("first")}
+    await case.first.adelete()
+    await case.model.objects.acreate(**same, name="again")
 
 
 def _upsert(case: RowsCase, **options: Any) -> dict[str, Any]:
@@ -168,6 +184,12 @@ ROW_PATHS = [
     ),
     Path("delete", lambda c: c.first.delete(), lambda c: c.first.adelete(), [GONE]),
     Path(
+        "delete, and made again under the same key",
+        _again,
+        _aagain,
+        [GONE, Entry("+", "first", name="again", amount=0)],
+    ),
+    Path(
         "create",
         lambda c: c.objects.create(**c.identity("new"), name="new"),
         lambda c: c.objects.acreate(**c.identity("new"), name="new"),
@@ -224,6 +246,24 @@ ROW_PATHS = [
     ),
     Path(
         "update: no row", lambda c: c.objects.none().update(amount=1), lambda c: c.objects.none().aupdate(amount=1), []
+    ),
+    Path(
+        "update: found by a subquery of itself",
+        lambda c: c.objects.filter(pk__in=c.objects.filter(name="first")).update(name="renamed"),
+        lambda c: c.objects.filter(pk__in=c.objects.filter(name="first")).aupdate(name="renamed"),
+        [RENAMED],
+    ),
+    Path(
+        "update: a value from a subquery",
+        lambda c: c.objects.filter(name="first").update(name=_name_of_second(c)),
+        lambda c: c.objects.filter(name="first").aupdate(name=_name_of_second(c)),
+        [Entry("~", "first", name="second")],
+    ),
+    Path(
+        "update: of a distinct, annotated queryset",
+        lambda c: c.both.annotate(more=F("amount") + 1).filter(more=1).distinct().update(amount=F("more")),
+        lambda c: c.both.annotate(more=F("amount") + 1).filter(more=1).distinct().aupdate(amount=F("more")),
+        COUNTED,
     ),
     Path(
         "update: of an ordered queryset",

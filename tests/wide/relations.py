@@ -5,7 +5,19 @@ from typing import Any
 
 from django.db.models import ProtectedError, RestrictedError
 
-from tests.wide.models import Chicken, Comment, Dependent, Egg, Folder, Instrument, Reagent, Sticker, Unit
+from tests.wide.models import (
+    Book,
+    Chapter,
+    Chicken,
+    Comment,
+    Dependent,
+    Egg,
+    Folder,
+    Instrument,
+    Reagent,
+    Sticker,
+    Unit,
+)
 from tests.wide.paths import Path
 from tests.wide.trail import Case, Entry
 
@@ -94,6 +106,18 @@ FOREIGN_KEYS = [
         lambda c: c.top.children.filter(name="left").update(name="west"),
         lambda c: c.top.children.filter(name="left").aupdate(name="west"),
         [Entry("~", "left", name="west")],
+    ),
+    Path(
+        "update: found across the relation",
+        lambda c: Folder.objects.filter(parent__name="top").update(name="inside"),
+        lambda c: Folder.objects.filter(parent__name="top").aupdate(name="inside"),
+        [Entry("~", "left", name="inside"), Entry("~", "right", name="inside")],
+    ),
+    Path(
+        "delete: found across the relation",
+        lambda c: Folder.objects.filter(parent__name="left").delete(),
+        lambda c: Folder.objects.filter(parent__name="left").adelete(),
+        [Entry("-", "deep")],
     ),
     Path(
         "a tree goes",
@@ -261,10 +285,33 @@ UNTRACKED = [
 ]
 
 
+def chapters() -> Case:
+    """A book with two chapters in order."""
+    book = Book.objects.create(name="book")
+    one, two = (Chapter.objects.create(book=book, name=name) for name in ("one", "two"))
+    return Case(book=book, one=one, two=two)
+
+
+ORDERED = [
+    Path(
+        "a new one comes last",
+        lambda c: Chapter.objects.create(book=c.book, name="new"),
+        lambda c: Chapter.objects.acreate(book=c.book, name="new"),
+        [Entry("+", "Chapter:new", _order=2)],
+    ),
+    Path(
+        "set the order",
+        lambda c: c.book.set_chapter_order([c.two.pk, c.one.pk]),
+        None,
+        [Entry("~", "one", _order=1), Entry("~", "two", _order=0)],
+    ),
+]
+
 RELATION_TABLES = {
     "foreign key": (folders, FOREIGN_KEYS),
     "generic": (commented, GENERIC),
     "on_delete": (dependents, ON_DELETE),
     "cycle": (cycle, CYCLE),
     "untracked": (stickers, UNTRACKED),
+    "ordered": (chapters, ORDERED),
 }

@@ -11,8 +11,7 @@ from unittest.mock import ANY
 
 from django.apps import apps
 from django.contrib.auth.models import User
-from django.db import models, router
-from django.db.models import Max
+from django.db import connections, models, router
 from django.utils import timezone
 
 import koherent
@@ -96,10 +95,32 @@ def live_of(tracked: TrackedModel) -> Any:
     return tracked.model._base_manager.using(router.db_for_write(tracked.model))
 
 
+def _by_label(expression: str, table: Callable[[TrackedModel], Any]) -> dict[str, Any]:
+    """One value of each model's table, in one statement a database."""
+    selects: dict[str, list[str]] = defaultdict(list)
+    for tracked in watched():
+        sql = f"SELECT '{tracked.label}', {expression} FROM {table(tracked)._meta.db_table}"
+        selects[router.db_for_write(tracked.model)].append(sql)
+    found: dict[str, Any] = {}
+    for alias, parts in selects.items():
+        with connections[alias].cursor() as cursor:
+            cursor.execute(" UNION ALL ".join(parts))
+            found |= dict(cursor.fetchall())
+    return found
+
+
+def newest() -> dict[str, int]:
+    """The highest history id of each model, 0 where there is none."""
+    return _by_label("COALESCE(MAX(history_id), 0)", lambda tracked: tracked.history_model)
+
+
 def state() -> State:
     """Every tracked row as the database holds it now: its tracked columns, and its tracked links."""
     found: State = {}
+    rows = _by_label("COUNT(*)", lambda tracked: tracked.model)
     for tracked in watched():
+        if not rows[tracked.label]:
+            continue
         names = [f.attname for f in tracked.fields]
         for row in live_of(tracked).values(*names):
             found[tracked.label, str(row[tracked.pk_attname])] = row
@@ -159,11 +180,7 @@ class Watch:
 
     def __post_init__(self) -> None:
         self.started = timezone.now()
-        self.newest = {t.label: 0 if self.waiting else self._newest(t) for t in watched()}
-
-    @staticmethod
-    def _newest(tracked: TrackedModel) -> int:
-        return history_of(tracked).aggregate(newest=Max("history_id"))["newest"] or 0
+        self.newest = dict.fromkeys((t.label for t in watched()), 0) if self.waiting else newest()
 
     def audit(self) -> Any:
         """The attribution that every entry must carry."""
@@ -172,8 +189,10 @@ class Watch:
     def found(self) -> list[dict[str, Any]]:
         """The entries since the beginning, whole, by object and then in the order of writing."""
         rows: list[dict[str, Any]] = []
-        now = timezone.now()
+        now, last = timezone.now(), newest()
         for tracked in watched():
+            if last[tracked.label] == self.newest[tracked.label]:
+                continue
             links = {m2m.name: _by_owner(m2m, m2m.history_model, "history_id") for m2m in tracked.m2m}
             rows_of = history_of(tracked).filter(history_id__gt=self.newest[tracked.label])
             if self.waiting:
@@ -196,7 +215,7 @@ class Watch:
             key = self.case.key(entry.of)
             tracked = registry.by_label(key[0])
             assert tracked is not None
-            values = now[key] if key in now else dict(after[key])
+            values = dict(after[key]) if entry.type == "+" else now[key]
             if entry.type != "-":
                 values = {**values, **{name: self._resolved(tracked, name, v) for name, v in entry.changes.items()}}
                 for f in tracked.fields:
