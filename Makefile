@@ -122,6 +122,8 @@ ci: ## what has to be green before a change goes in
 	bash .ci/run
 
 deep: $(READY) ## the long tier: three random orders, memory ceilings and plans on a million rows (needs a running PostgreSQL)
+	ADOPTION_ROWS=200000 $(RUN) -m pytest tests/adoption $(PYTEST_ARGS)
+	ADOPTION_ROWS=200000 $(ON_POSTGRES) $(RUN) -m pytest tests/adoption $(PYTEST_ARGS)
 	RETENTION_ROWS=1000000 $(RUN) -m pytest tests/retention/test_memory.py $(PYTEST_ARGS)
 	for seed in 1 2 3; do \
 		$(RUN) -m pytest -p no:cacheprovider --randomly-seed=$$seed $(PYTEST_ARGS) && \

@@ -1,7 +1,7 @@
 """What is tracked: look-ups by label, model and history model."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -122,9 +122,8 @@ class TrackedModel:
 
     @cached_property
     def field_set(self) -> int:
-        """The digest of ``names``, a signed 64-bit number."""
-        text = self.label + ":" + ",".join(sorted(self.names))
-        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+        """The digest of ``names``."""
+        return digest(self.label, self.names)
 
     def field_names(self, row: Any) -> frozenset[str]:
         """The fields that the model had when ``row`` was written, as far as it still has them."""
@@ -132,6 +131,12 @@ class TrackedModel:
             return self.names
         known = _known_field_sets().get(row.field_set)
         return self.names if known is None else self.names & known
+
+
+def digest(label: str, names: Iterable[str]) -> int:
+    """What stands for a model's set of fields on its history rows: a signed 64-bit number."""
+    text = label + ":" + ",".join(sorted(names))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 _tracked: dict[type[models.Model], TrackedModel] = {}
