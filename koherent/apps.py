@@ -24,7 +24,7 @@ class KoherentConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect what needs all models."""
-        from koherent import checks, checks_secrets, feed, signal  # noqa: F401
+        from koherent import checks, checks_secrets, database_checks, feed, signal  # noqa: F401
 
         feed.connect()
         post_migrate.connect(_after_migrate, sender=self, dispatch_uid="koherent.field_sets")

@@ -15,7 +15,17 @@ from django.utils import timezone
 from koherent import diff
 from koherent.models import Origin
 from koherent.registry import M2MTracked, TrackedModel
-from koherent.verify import CHUNK, Advance, Problem, check_entries, check_objects, compare_objects, objects
+from koherent.verify import (
+    CHUNK,
+    FOREIGN,
+    Advance,
+    Problem,
+    check_entries,
+    check_objects,
+    compare_objects,
+    foreign_positions,
+    objects,
+)
 
 APP = "koherent_baseline"
 REASON = "baseline"
@@ -26,13 +36,15 @@ class BaselineReport:
     """How many entries were written, or with ``dry_run`` would be, for one model (``model`` is its label).
 
     ``created``: objects without history, or whose latest entry is a deletion. ``changed``: objects that differ from
-    their latest entry; ``deleted``: objects that are gone; both None when that was not asked for.
+    their latest entry; ``deleted``: objects that are gone; ``restored`` is no entry written but those whose position of
+    another PostgreSQL cluster became 0. All three are None when that was not asked for.
     """
 
     model: str
     created: int
     changed: int | None
     deleted: int | None
+    restored: int | None
     dry_run: bool
 
     @property
@@ -55,17 +67,19 @@ def record_baseline(
     """Write an entry ``"+"`` for each object that has no history or whose latest entry is a deletion.
 
     ``repair`` also writes what raw SQL, ``loaddata`` or ``koherent.pause()`` left out of the trail: ``"~"`` for objects
-    that differ from their latest entry, ``"-"`` with its last known values for each that is gone. ``advance`` is told
-    how many more rows are done. Others may write meanwhile: an object that gets an entry of its own gets none after it.
+    that differ from their latest entry, ``"-"`` with its last known values for each that is gone. It takes positions
+    away that another cluster gave, which is what a restored dump needs before the feed is used. ``advance`` is told how
+    many more rows are done. Others may write meanwhile: an object that gets an entry of its own gets none after it.
     """
     writer = _Writer(tracked, using, reason, app)
-    changed = deleted = None
+    changed = deleted = restored = None
     if dry_run:
         created = sum(writer.count_new(keys) for keys in _chunks(writer, chunk, advance))
         if repair:
             found = [f.problem for f in check_objects(tracked, using, chunk, advance)]
             found += [f.problem for f in check_entries(tracked, using, chunk, None, advance)]
             changed, deleted = found.count(Problem.STALE), found.count(Problem.VANISHED)
+            restored = sum(finding.count for finding in foreign_positions(tracked, using))
     else:
         busy: list[Any] = []
         created = sum(writer.write_new(keys, busy) for keys in _chunks(writer, chunk, advance))
@@ -74,7 +88,10 @@ def record_baseline(
         if repair:
             changed = _write_changed(writer, chunk, advance)
             deleted = _write_deleted(writer, chunk, advance)
-    return BaselineReport(model=tracked.label, created=created, changed=changed, deleted=deleted, dry_run=dry_run)
+            restored = writer.take_foreign_positions(chunk)
+    return BaselineReport(
+        model=tracked.label, created=created, changed=changed, deleted=deleted, restored=restored, dry_run=dry_run
+    )
 
 
 def _chunks(writer: "_Writer", chunk: int, advance: Advance) -> Iterator[list[Any]]:
@@ -237,6 +254,17 @@ class _Writer:
                     links = f"{self.quote(m2m.history_model._meta.db_table)} l JOIN {self.history} n"
                     self.copy_links(m2m, f"{links} ON l.history_id = ({before} AND b.history_id < n.history_id)", new)
         return written
+
+    def take_foreign_positions(self, chunk: int) -> int:
+        """Position 0 for entries of another cluster; returns how many."""
+        if not self.postgres:
+            return 0
+        taken = 0
+        chosen = f"SELECT history_id FROM {self.history} WHERE {FOREIGN} ORDER BY position LIMIT %s"
+        update = f"UPDATE {self.history} SET position = 0 WHERE history_id IN ({chosen}) RETURNING history_id"
+        while rows := self.run(update, [chunk]):
+            taken += len(rows)
+        return taken
 
     def by_kind(self, ids: Sequence[int]) -> dict[tuple[int | None, tuple[str, ...]], list[int]]:
         """The entries by what their copies must say too: which fields the row had, and which were erased."""

@@ -1,6 +1,6 @@
-"""Migration operations: a table of django-simple-history becomes one of koherent's without being rewritten."""
+"""Migration operations: adopting a table of django-simple-history, and recording what a data migration did."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -10,8 +10,9 @@ from django.db.migrations.operations import AddField, AlterField
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
+from koherent.baseline import record_baseline
 from koherent.models import TransactionPosition
-from koherent.registry import digest
+from koherent.registry import TrackedModel, digest
 
 
 class AdoptHistory(Operation):
@@ -53,7 +54,7 @@ class AdoptHistory(Operation):
                 step.state_forwards(app_label, after)
                 step.database_forwards(app_label, schema_editor, state, after)
                 state = after
-        self._remember_fields(schema_editor, to_state)
+        _remember_fields(schema_editor, to_state, self.model, self.fields)
 
     def database_backwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
@@ -92,20 +93,87 @@ class AdoptHistory(Operation):
         else:
             yield operation
 
-    def _remember_fields(self, schema_editor: BaseDatabaseSchemaEditor, state: ProjectState) -> None:
-        try:
-            field_sets: Any = state.apps.get_model("koherent", "FieldSet")
-        except LookupError as error:
-            raise ImproperlyConfigured(
-                'AdoptHistory needs ("koherent", "__first__") among the dependencies of its migration.'
-            ) from error
+
+class BaselineHistory(Operation):
+    """Records what the operations before it did to the rows of one model: migrations have no recording managers.
+
+    Writes what ``koherent_baseline --repair`` would: an entry for each object that is new, that differs from its latest
+    entry, or that is gone. ``model`` is the label of the tracked model; ``history`` is the name of its history model in
+    the same app, where it is not ``Historical`` and the model's name. Undoing the migration writes nothing. Needs a
+    migration that depends on koherent's first one; raises ``ImproperlyConfigured`` otherwise.
+    """
+
+    reduces_to_sql = False
+    reversible = True
+
+    def __init__(self, model: str, *, reason: str = "data migration", history: str | None = None) -> None:
+        self.model, self.reason, self.history = model, reason, history
+
+    def state_forwards(self, app_label: str, state: ProjectState) -> None:
+        """No model changes."""
+
+    def database_forwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        """Write the entries, with the models as they are at this point of the migrations."""
         alias = schema_editor.connection.alias
-        if schema_editor.collect_sql or not router.allow_migrate_model(alias, field_sets):
-            return
-        label = self.model.lower()
-        field_sets.objects.using(alias).get_or_create(
-            digest=digest(label, self.fields), defaults={"model": label, "names": sorted(self.fields)}
-        )
+        tracked = _tracked_then(to_state, self.model, self.history)
+        if router.allow_migrate_model(alias, tracked.history_model):
+            _remember_fields(schema_editor, to_state, tracked.label, tracked.names)
+            record_baseline(tracked, using=alias, reason=self.reason, app="migrate", repair=True)
+
+    def database_backwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        """Nothing."""
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"Record what changed in {self.model}"
+
+
+class _HistoryThen:
+    """What ``TrackedModel`` asks its ``HistoryField`` for, of a model as a migration knows it."""
+
+    record_unchanged = False
+
+    def __init__(self, excluded_fields: list[str], m2m_models: dict[Any, Any]) -> None:
+        self.excluded_fields, self.m2m_models = excluded_fields, m2m_models
+
+
+def _tracked_then(state: ProjectState, label: str, history: str | None) -> TrackedModel:
+    """A tracked model as it was at a point of the migrations."""
+    model: Any = state.apps.get_model(label)
+    app_label = model._meta.app_label
+    history_model: Any = state.apps.get_model(app_label, history or f"Historical{model.__name__}")
+    stored = {field.name for field in history_model._meta.concrete_fields}
+    links = {}
+    for m2m in model._meta.many_to_many:
+        name = f"historical{m2m.remote_field.through._meta.model_name}"
+        if (app_label, name) in state.models:
+            links[m2m] = state.apps.get_model(app_label, name)
+    history_model._history_m2m_fields = list(links)
+    excluded = [field.name for field in model._meta.concrete_fields if field.name not in stored]
+    field: Any = _HistoryThen(excluded, links)
+    return TrackedModel(model, history_model, field)
+
+
+def _remember_fields(
+    schema_editor: BaseDatabaseSchemaEditor, state: ProjectState, label: str, names: Iterable[str]
+) -> None:
+    try:
+        field_sets: Any = state.apps.get_model("koherent", "FieldSet")
+    except LookupError as error:
+        raise ImproperlyConfigured(
+            'This migration needs ("koherent", "__first__") among its dependencies: it writes history.'
+        ) from error
+    alias = schema_editor.connection.alias
+    if schema_editor.collect_sql or not router.allow_migrate_model(alias, field_sets):
+        return
+    label = label.lower()
+    field_sets.objects.using(alias).get_or_create(
+        digest=digest(label, names), defaults={"model": label, "names": sorted(names)}
+    )
 
 
 class _DropFieldIndex(AlterField):

@@ -23,6 +23,12 @@ MAX_CHUNK = 10_000
 
 Advance = Callable[[int], object]
 
+#: True of entries that no transaction of this PostgreSQL cluster can have written, seen from any transaction.
+FOREIGN = (
+    "position >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint "
+    "AND position <> COALESCE(pg_current_xact_id_if_assigned()::text::bigint, 0)"
+)
+
 
 class Problem(StrEnum):
     """What can be wrong with an object and its entries."""
@@ -119,11 +125,7 @@ def foreign_positions(tracked: TrackedModel, using: str) -> Iterator[Finding]:
         return
     table = connection.ops.quote_name(tracked.history_model._meta.db_table)
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT COUNT(*), MIN(history_id) FROM {table} "
-            "WHERE position >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint "
-            "AND position <> COALESCE(pg_current_xact_id_if_assigned()::text::bigint, 0)"
-        )
+        cursor.execute(f"SELECT COUNT(*), MIN(history_id) FROM {table} WHERE {FOREIGN}")
         count, first = cursor.fetchone()
     if count:
         yield Finding(

@@ -3,6 +3,7 @@
 import datetime as dt
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -171,6 +172,21 @@ def test_statements_depend_on_chunks_not_on_rows(dataset: Dataset) -> None:
     assert len(captured) < 12
 
 
+def test_what_loaddata_wrote_is_recorded_by_a_repair(dataset: Dataset, tmp_path: Path) -> None:
+    Tag.objects.create(pk=70, name="old")
+    baseline(Tag)
+    fixture = tmp_path / "tags.json"
+    fields = [(70, "changed"), (71, "new")]
+    rows = [{"model": "example_schema.tag", "pk": pk, "fields": {"name": name}} for pk, name in fields]
+    fixture.write_text(json.dumps(rows))
+    call_command("loaddata", str(fixture), verbosity=0)
+    assert [(f.problem.value, f.object_id) for f in findings(Tag)] == [("missing", "71"), ("stale", "70")]
+    assert baseline(Tag, repair=True, reason="fixture") == (1, 1, 0)
+    entries = Tag.history.filter(history_change_reason="fixture").values_list("history_type", "id", "name")
+    assert sorted(entries) == [("+", 71, "new"), ("~", 70, "changed")]
+    assert findings(Tag) == []
+
+
 def run(*arguments: str) -> str:
     out = io.StringIO()
     call_command("koherent_baseline", *arguments, stdout=out)
@@ -190,7 +206,16 @@ def test_command_counts_before_it_writes(dataset: Dataset) -> None:
     )
     assert set(Image.history.values_list("history_change_reason", flat=True)) == {"go live"}
     lines = [json.loads(line) for line in run("--json", "--model", "example_schema.tag").splitlines()]
-    assert lines == [{"model": "example_schema.tag", "created": 2, "changed": None, "deleted": None, "dryRun": False}]
+    assert lines == [
+        {
+            "model": "example_schema.tag",
+            "created": 2,
+            "changed": None,
+            "deleted": None,
+            "restored": None,
+            "dryRun": False,
+        }
+    ]
 
 
 def test_command_tells_wrong_usage() -> None:
@@ -201,4 +226,4 @@ def test_command_tells_wrong_usage() -> None:
 
 
 def test_report_adds_up() -> None:
-    assert BaselineReport(model="a.b", created=1, changed=2, deleted=3, dry_run=False).entries == 6
+    assert BaselineReport(model="a.b", created=1, changed=2, deleted=3, restored=9, dry_run=False).entries == 6

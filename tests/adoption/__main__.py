@@ -8,6 +8,7 @@ Each stage runs in a process of its own, because the models differ.
 import importlib
 import io
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -53,6 +54,9 @@ VALUES: dict[Any, tuple[str, ...]] = {
     lab.Photo: ("id", "sample_id"),
     lab.Neighbour: ("id", "name"),
 }
+
+
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "data-migrations.md"
 
 
 def command(name: str, *arguments: str) -> str:
@@ -217,11 +221,22 @@ def adopt() -> dict[str, Any]:
     [entry] = timeline.load(scope_for(Viewer(user=User(is_superuser=True, is_active=True, pk=0))), fed())
     seen["change"] = [[c.field, c.old, c.new] for c in entry.changes or ()]
     seen["snapshot"] = sorted(entry.snapshot)
-    new = lab.Sample.history.exclude(position=0)
+    documented = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[0]
+    (FOLDER / "lab_migrations" / "0003_prices.py").write_text(documented)
+    command("migrate")
+    new = lab.Sample.history.filter(history_id__gt=3).order_by("history_id")
+    names = ("history_type", "code", "price", "origin", "position", "app", "history_change_reason")
+    seen["data migration"] = [
+        [*(getattr(row, name) for name in names), [link.tag.name for link in row.tags.order_by("tag__name")]]
+        for row in new
+    ]
+    seen["findings after data"], seen["fed after data"] = findings(), fed()
+    new = lab.Sample.history.filter(history_id__gte=3)
     lab.Sample.history.model.tags.model.objects.filter(history__in=new).delete()
     new.delete()
     lab.Site.history.filter(origin="baseline").delete()
     command("migrate", "lab", "0001")
+    (FOLDER / "lab_migrations" / "0003_prices.py").unlink()
     with connection.cursor() as cursor:
         cursor.execute("SELECT * FROM lab_historicalsite ORDER BY history_id LIMIT 1")
         seen["columns backwards"] = sorted(column[0] for column in cursor.description)

@@ -136,10 +136,19 @@ def test_indexes_can_be_left_to_a_migration_that_makes_them_concurrently(stages:
 
 
 def test_a_migration_without_the_dependency_is_told_what_it_lacks() -> None:
-    with pytest.raises(ImproperlyConfigured, match=re.escape('("koherent", "__first__") among the dependencies')):
+    with pytest.raises(ImproperlyConfigured, match=re.escape('("koherent", "__first__") among its dependencies')):
         AdoptHistory("lab.site", ["id"], []).database_forwards(
             "lab", connection.schema_editor(collect_sql=True), ProjectState(), ProjectState()
         )
+
+
+def test_a_data_migration_as_documented_is_recorded(adopted: Any) -> None:
+    assert adopted["data migration"] == [
+        ["+", "S2", "4.00", "baseline", 0, "migrate", "prices of 2026", []],
+        ["~", "S1", "9.99", "baseline", 0, "migrate", "prices of 2026", ["coral", "night"]],
+    ]
+    assert adopted["findings after data"] == []
+    assert adopted["fed after data"] == adopted["fed after"]
 
 
 def test_plain_neighbours_are_left_alone(adopted: Any) -> None:
