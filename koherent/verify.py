@@ -345,7 +345,7 @@ class _Entries:
             self.twins.append((before, entry))
 
     def _may_be_twin(self, before: _Entry, entry: _Entry) -> bool:
-        if getattr(self.tracked, "record_unchanged", False) or entry.origin != Origin.CHANGE or not entry.position:
+        if self.tracked.record_unchanged or entry.origin != Origin.CHANGE or not entry.position:
             return False
         return before.field_set == entry.field_set and not moved_fields(self.tracked, before.values, entry.values)
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 import koherent
 from koherent import registry
+from koherent.baseline import record_baseline
 from koherent.verify import verify
 from tests.wide.models import Alarm, Calibration, Elsewhere, Instrument, Membership, Person, Reagent, Team, Truck, Unit
 
@@ -76,6 +77,24 @@ def test_every_kind_of_model_is_whole_and_what_goes_past_the_trail_is_found(mode
     assert sorted(found(model, using)) == sorted(expected)
 
 
+@pytest.mark.parametrize("model", MAKERS)
+def test_every_kind_of_model_gets_a_baseline_and_is_repaired(model: type[models.Model]) -> None:
+    using = "other" if model is Elsewhere else "default"
+    tracked = registry.for_model(model)
+    assert tracked is not None
+    with koherent.pause():
+        made = [MAKERS[model](number) for number in range(5)]
+    count = model._base_manager.using(using).count()
+    assert record_baseline(tracked, using=using, chunk=2).created == count
+    assert found(model, using) == []
+    with koherent.pause():
+        model._base_manager.using(using).filter(pk=made[1].pk).update(name="late")
+        made[2].delete()
+    report = record_baseline(tracked, using=using, chunk=2, repair=True)
+    assert (report.created, report.changed, report.deleted) == (0, 1, 1)
+    assert found(model, using) == []
+
+
 def test_a_link_that_changed_only_in_the_columns_of_its_own_is_stale() -> None:
     made = person(1)
     with koherent.pause():
@@ -88,3 +107,12 @@ def test_a_parents_column_that_changed_alone_is_stale() -> None:
     with koherent.pause():
         Truck.objects.filter(pk=truck.pk).update(name="forged")
     assert found(Truck) == [("stale", str(truck.pk), ("name",))]
+
+
+def test_both_sides_of_a_symmetrical_link_are_compared() -> None:
+    one, other = Person.objects.create(name="one"), Person.objects.create(name="other")
+    one.friends.add(other)
+    assert found(Person) == []
+    with koherent.pause():
+        one.friends.clear()
+    assert found(Person) == [("stale", str(one.pk), ("friends",)), ("stale", str(other.pk), ("friends",))]
