@@ -38,6 +38,7 @@ class KoherentExtension(SchemaExtension):
 
     def on_operation(self) -> Iterator[None]:
         """Put the request's context in force until the operation, or its stream, has ended."""
+        self._refused = None
         try:
             attributed = request_audit(self._request())
         except KoherentError as error:

@@ -5,14 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import strawberry
 from channels.testing import HttpCommunicator, WebsocketCommunicator
 from django.contrib.auth.models import User
 from django.test import AsyncRequestFactory, RequestFactory
 from strawberry.django.views import AsyncGraphQLView, GraphQLView
 
+import koherent.graphql
 from example_schema.schema import schema
 from koherent.context import current_audit
-from koherent.graphql import GraphQLHTTPConsumer, GraphQLWSConsumer
+from koherent.graphql import GraphQLHTTPConsumer, GraphQLWSConsumer, KoherentExtension
 from tests.graphql.asking import CREATE, codes, context, in_thread, written
 
 HEADERS = {"X-Assignation-Id": "task-1", "X-App": "lab", "X-Change-Reason": "because"}
@@ -154,6 +156,16 @@ async def test_a_bad_assignation_id_is_a_coded_error_on_every_transport(admin: U
     assert (answer["type"], answer["payload"]["extensions"]["code"]) == ("error", wrong)
     await legacy.disconnect()
     assert await in_thread(written) == []
+
+
+@pytest.mark.django_db
+def test_a_refusal_is_over_with_its_operation(admin: User) -> None:
+    """Also where a project hands out one instance of the extension again and again."""
+    shared = KoherentExtension()
+    reusing = strawberry.Schema(query=koherent.graphql.Query, extensions=[lambda: shared])
+    query = "{ history { totalCount } }"
+    assert codes(reusing.execute_sync(query, context_value=context(admin, LONG))) == ["BAD_ASSIGNATION_ID"]
+    assert reusing.execute_sync(query, context_value=context(admin)).errors is None
 
 
 @pytest.mark.django_db
