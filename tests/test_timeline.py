@@ -501,7 +501,7 @@ def test_assignations_are_summed_up_over_all_models(scope: Scope) -> None:
     assert info is not None
     assert info.entry_count == timeline.count(scope, Filters(assignation_id="one"))
     assert [account.name for account in info.users] == ["ada", "bob"]
-    assert (info.apps, info.models) == (["desk", "bench"], LABELS)
+    assert (info.apps, info.models) == (["bench", "desk"], LABELS)
     dates = [entry.date for entry in timeline.page(scope, Filters(assignation_id="one")).entries]
     assert (info.started_at, info.ended_at) == (min(dates), max(dates))
     first = timeline.assignations(scope, first=1)

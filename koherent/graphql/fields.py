@@ -9,7 +9,7 @@ from strawberry_django.optimizer import OptimizerStore
 from koherent import feed, registry, timeline
 from koherent.graphql.inputs import FilterArgument, filters_of
 from koherent.graphql.pages import connection
-from koherent.graphql.peers import for_peers, peers_prefetch, with_peers
+from koherent.graphql.peers import Peers, for_peers, peers_prefetch, with_peers
 from koherent.graphql.requests import viewer_of
 from koherent.graphql.selection import asked, wanted_of
 from koherent.graphql.types import (
@@ -77,4 +77,4 @@ def _resolve(
             for key, page in pages.items()
         }
 
-    return for_peers(info, root, read)
+    return for_peers(info, type(root), root.pk, Peers.of(root), read)

@@ -39,6 +39,12 @@ class Peers:
         self.keys.append(instance.pk)
         instance._state.koherent_peers = self  # type: ignore[attr-defined]
 
+    @classmethod
+    def of(cls, instance: Model) -> "Peers | None":
+        """The peers of an object, if anything has marked it."""
+        found: Peers | None = getattr(instance._state, "koherent_peers", None)
+        return found
+
     def results(self, operation: Any) -> dict[tuple[int, ...], Any]:
         """What has been read, for this operation alone: another one may be somebody else's."""
         if self._operation is not operation:
@@ -107,45 +113,44 @@ def peers_prefetch(info: Any) -> "Prefetch[str]":
     return Prefetch(LOOKUP)
 
 
-#: Objects without peers, by operation and model, that were asked in this turn of an event loop.
+#: Keys without peers, by operation and kind, that were asked in this turn of an event loop.
 _waiting: dict[tuple[int, Any], tuple[Any, Peers]] = {}
 
 
-def for_peers(info: strawberry.Info, instance: Model, read: Callable[[list[Any]], dict[Any, T]]) -> T:
-    """``read(primary keys)[instance.pk]``, where ``read`` is called once for all peers of ``instance``.
+def for_peers(
+    info: strawberry.Info, kind: Any, key: Any, peers: Peers | None, read: Callable[[list[Any]], dict[Any, T]]
+) -> T:
+    """``read(keys)[key]``, where ``read`` is called once for all keys of ``peers``, ``key`` being one of them.
 
-    While an event loop is running this returns an awaitable, which the executor awaits. ``read`` is synchronous.
+    While an event loop is running this returns an awaitable, which the executor awaits; then keys of one ``kind``
+    without peers become peers when they are asked in the same turn of the loop. ``read`` is synchronous.
     """
     raw: Any = info._raw_info
     operation = raw.variable_values  # made anew for each execution
     asked = tuple(id(node) for node in raw.field_nodes)
-    found: Peers | None = getattr(instance._state, "koherent_peers", None)
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        peers = found or Peers()
-        if found is None:
-            peers.add(instance)
-        results = peers.results(operation)
+        if peers is None:
+            return in_sync(lambda: read([key]))[key]
+        results, keys = peers.results(operation), peers.keys
         if asked not in results:
-            results[asked] = in_sync(lambda: read(_distinct(peers.keys)))
-        return cast("T", results[asked][instance.pk])
-    peers = found or _in_this_turn(loop, operation, type(instance))
-    if found is None:
-        peers.add(instance)
-    results = peers.results(operation)
+            results[asked] = in_sync(lambda: read(_distinct(keys)))
+        return cast("T", results[asked][key])
+    if peers is None:
+        peers = _in_this_turn(loop, operation, kind)
+        peers.keys.append(key)
+    return cast("T", _pick(peers, peers.results(operation), asked, key, read))
+
+
+async def _pick(peers: Peers, results: Any, asked: tuple[int, ...], key: Any, read: Callable[..., Any]) -> Any:
     if asked not in results:
         results[asked] = asyncio.ensure_future(cast("Awaitable[Any]", in_sync(lambda: read(_distinct(peers.keys)))))
-    reading = results[asked]
-
-    async def pick() -> T:
-        return cast("T", (await reading)[instance.pk])
-
-    return cast("T", pick())
+    return (await results[asked])[key]
 
 
-def _in_this_turn(loop: asyncio.AbstractEventLoop, operation: Any, model: type[Model]) -> Peers:
-    key = (id(operation), model)
+def _in_this_turn(loop: asyncio.AbstractEventLoop, operation: Any, kind: Any) -> Peers:
+    key = (id(operation), kind)
     known = _waiting.get(key)
     if known is not None and known[0] is operation:
         return known[1]

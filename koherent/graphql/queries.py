@@ -6,10 +6,11 @@ from typing import Annotated
 import strawberry
 from strawberry import relay
 
-from koherent import timeline
+from koherent import feed, timeline
 from koherent.context import check_assignation_id
 from koherent.graphql.inputs import FilterArgument, filters_of
-from koherent.graphql.pages import entry_connection, page_info
+from koherent.graphql.pages import connection, entry_connection, page_info
+from koherent.graphql.peers import Peers, for_peers
 from koherent.graphql.requests import viewer_of
 from koherent.graphql.resolving import in_sync
 from koherent.graphql.selection import asked, wanted_of
@@ -31,6 +32,7 @@ from koherent.policy import scope_for
 
 @strawberry.type(description="One unit of work: all changes that a client made under one id.")
 class Assignation:
+    peers: strawberry.Private[Peers | None] = None
     id: strawberry.ID = strawberry.field(description="The id that the client sent.")
     started_at: datetime = strawberry.field(description="Time of its first entry.")
     ended_at: datetime = strawberry.field(description="Time of its latest entry.")
@@ -46,7 +48,19 @@ class Assignation:
     def entries(
         self, info: strawberry.Info, first: FirstArgument = None, after: AfterArgument = None
     ) -> HistoryEntryConnection | None:
-        return entry_connection(info, timeline.Filters(assignation_id=self.id), first=first, after=after)
+        viewer, names = viewer_of(info), asked(info)
+
+        def read(ids: list[str]) -> dict[str, HistoryEntryConnection]:
+            scope = scope_for(viewer)
+            feed_cursor = feed.current_cursor() if "feedcursor" in names else ""
+            pages = timeline.pages_of_assignations(scope, ids, timeline.Window.of(first, after), wanted_of(names))
+            counts = timeline.counts_of_assignations(scope, ids) if "totalcount" in names else {}
+            return {
+                id: connection(scope, page, known_count=counts.get(id, 0), feed_cursor=feed_cursor)
+                for id, page in pages.items()
+            }
+
+        return for_peers(info, Assignation, self.id, self.peers, read)
 
 
 @strawberry.type(description="An assignation and its place in the list.")
@@ -123,10 +137,10 @@ class Query:
     def assignation(
         self, info: strawberry.Info, id: Annotated[strawberry.ID, strawberry.argument(description="Its id.")]
     ) -> Assignation | None:
-        viewer = viewer_of(info)
+        viewer, parts = viewer_of(info), _parts(asked(info))
 
         def read() -> Assignation | None:
-            found = timeline.assignation(scope_for(viewer), check_assignation_id(id))
+            found = timeline.assignation(scope_for(viewer), check_assignation_id(id), parts)
             return None if found is None else _assignation(found)
 
         return in_sync(read)
@@ -135,11 +149,13 @@ class Query:
     def assignations(
         self, info: strawberry.Info, first: FirstArgument = None, after: AfterArgument = None
     ) -> AssignationConnection | None:
-        viewer = viewer_of(info)
+        viewer, parts = viewer_of(info), _parts(asked(info))
 
         def read() -> AssignationConnection:
-            page = timeline.assignations(scope_for(viewer), first=first, after=after)
-            edges = [AssignationEdge(cursor=item.cursor, node=_assignation(item)) for item in page.items]
+            page = timeline.assignations(scope_for(viewer), first=first, after=after, parts=parts)
+            peers = Peers()
+            peers.keys = [item.id for item in page.items]
+            edges = [AssignationEdge(cursor=item.cursor, node=_assignation(item, peers)) for item in page.items]
             cursors = [edge.cursor for edge in edges]
             return AssignationConnection(
                 page_info=page_info(cursors, has_next=page.has_next_page, has_previous=page.has_previous_page),
@@ -178,15 +194,27 @@ def _or_none(entry: timeline.Entry | None) -> HistoryEntry | None:
     return None if entry is None else to_graphql(entry)
 
 
-def _assignation(info: timeline.AssignationInfo) -> Assignation:
+def _parts(names: frozenset[str]) -> timeline.AssignationParts:
+    """What of assignations a selection needs; the names are those of ``asked()``."""
+    return timeline.AssignationParts(
+        people=bool(names & {"users", "apps"}),
+        accounts="deleted" in names,
+        count="entrycount" in names,
+        reverts=bool(names & {"reverts", "revertsentry", "revertedby"}),
+        previous="haspreviouspage" in names,
+    )
+
+
+def _assignation(info: timeline.AssignationInfo, peers: Peers | None = None) -> Assignation:
     return Assignation(
+        peers=peers,
         id=strawberry.ID(info.id),
         started_at=info.started_at,
         ended_at=info.ended_at,
         users=[to_user(user) for user in info.users],
         apps=list(info.apps),
         models=list(info.models),
-        entry_count=info.entry_count,
+        entry_count=info.entry_count or 0,  # None where the query does not ask for it
         reverts=None if info.reverts is None else strawberry.ID(info.reverts),
         reverts_entry=None if info.reverts_entry is None else entry_id(*info.reverts_entry),
         reverted_by=[strawberry.ID(id) for id in info.reverted_by],

@@ -1,6 +1,12 @@
 """Reading the trail: pages over all tracked tables, single entries, as-of, and assignations."""
 
-from koherent.timeline.assignations import AssignationInfo, AssignationPage, assignation, assignations
+from koherent.timeline.assignations import (
+    AssignationInfo,
+    AssignationPage,
+    AssignationParts,
+    assignation,
+    assignations,
+)
 from koherent.timeline.cursors import Position
 from koherent.timeline.entries import EVERYTHING, Entry, EntryUser, Wanted, deleted_actors, load
 from koherent.timeline.filters import Filters
@@ -16,6 +22,7 @@ __all__ = [
     "EVERYTHING",
     "AssignationInfo",
     "AssignationPage",
+    "AssignationParts",
     "Entry",
     "EntryUser",
     "Filters",

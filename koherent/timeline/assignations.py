@@ -1,11 +1,13 @@
-"""Assignations: units of work, summed up from their visible entries in a constant number of statements."""
+"""Assignations: units of work, as far as a viewer sees their entries, in a constant number of statements a page."""
 
 import datetime as dt
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
-from django.db.models import Count, Exists, Max, Min, OuterRef, Q
+from django.db.models import BigIntegerField, F, Min, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 
 from koherent.errors import BadCursor
 from koherent.models import Assignation
@@ -14,24 +16,27 @@ from koherent.timeline.cursors import decode_cursor, encode_cursor, is_id
 from koherent.timeline.entries import EntryUser, deleted_actors
 from koherent.timeline.filters import storable
 from koherent.timeline.pages import page_size
+from koherent.timeline.parents import counts_of_assignations
+from koherent.timeline.parts import participants, spans
+from koherent.timeline.search import Search, find
 
 
 @dataclass(frozen=True, kw_only=True)
 class AssignationInfo:
     """One unit of work, as far as the viewer sees its entries.
 
-    ``users``, ``apps`` and ``models`` in the order of their first entry (models by label). ``reverts``: the id of the
-    assignation that this one undid; ``reverts_entry``: (label, history id) of the entry that it went back to;
-    ``reverted_by``: the ids of the reverts of this one, oldest first.
+    ``users`` and ``apps`` by name, ``models`` by label. ``reverts``: the id of the assignation that this one undid;
+    ``reverts_entry``: (label, history id) of the entry that it went back to; ``reverted_by``: the ids of the reverts of
+    this one, oldest first. ``entry_count`` is None, and the lists are empty, where they were not wanted.
     """
 
     id: str
     started_at: dt.datetime
     ended_at: dt.datetime
-    users: list[EntryUser]
-    apps: list[str]
     models: list[str]
-    entry_count: int
+    users: list[EntryUser] = field(default_factory=list)
+    apps: list[str] = field(default_factory=list)
+    entry_count: int | None = None
     reverts: str | None = None
     reverts_entry: tuple[str, int] | None = None
     reverted_by: list[str] = field(default_factory=list)
@@ -47,45 +52,61 @@ class AssignationPage:
     has_previous_page: bool
 
 
-@dataclass
-class _Sum:
-    started_at: dt.datetime
-    ended_at: dt.datetime
-    count: int = 0
-    models: list[str] = field(default_factory=list)
-    apps: dict[str, dt.datetime] = field(default_factory=dict)
-    # Account's key -> (first seen, last seen, name when last seen)
-    users: dict[str, tuple[dt.datetime, dt.datetime, str]] = field(default_factory=dict)
+@dataclass(frozen=True, kw_only=True)
+class AssignationParts:
+    """What to find out about assignations besides when they were and which models they changed.
+
+    ``people``: users and apps; ``accounts``: whether the users' accounts are gone; ``count``: how many entries, which
+    takes reading an index entry for each; ``reverts``: what undid what; ``previous``: whether a page has one before.
+    """
+
+    people: bool = True
+    accounts: bool = True
+    count: bool = True
+    reverts: bool = True
+    previous: bool = True
 
 
-def assignation(scope: Scope, id: str) -> AssignationInfo | None:
+ALL_PARTS = AssignationParts()
+
+
+def assignation(scope: Scope, id: str, parts: AssignationParts = ALL_PARTS) -> AssignationInfo | None:
     """One assignation; None when it is unknown or none of its entries is visible."""
-    infos = _details(scope, [id] if storable(id) else [])
-    return infos.get(id)
+    return _details(scope, [id], parts).get(id) if storable(id) else None
 
 
-def assignations(scope: Scope, *, first: int | None = None, after: str | None = None) -> AssignationPage:
+def assignations(
+    scope: Scope, *, first: int | None = None, after: str | None = None, parts: AssignationParts = ALL_PARTS
+) -> AssignationPage:
     """The assignations with visible entries, by their beginning, newest first.
 
-    Raises ``BadPage``, ``LimitExceeded``, ``BadCursor``.
+    Reads the rows of ``Assignation``, and an index entry of the history for each. Raises ``BadPage``,
+    ``LimitExceeded``, ``BadCursor``.
     """
     size = page_size(first)
+    place = None if after is None else _decode(after)
     rows = Assignation.objects.using(DEFAULT_DB_ALIAS)
+    # Scalar subqueries, because PostgreSQL may make a hash of all that an EXISTS could ask for: of the whole history.
+    seen = [
+        Subquery(
+            scope.entries(tracked).filter(assignation_id=OuterRef("assignation_id")).values("history_id")[:1],
+            output_field=BigIntegerField(),
+        )
+        for tracked in scope.models
+    ]
     # Two transactions may begin the same assignation at once: the older row counts.
-    older = rows.filter(assignation_id=OuterRef("assignation_id"), pk__lt=OuterRef("pk"))
-    visible = Q()
-    for tracked in scope.models:
-        visible |= Q(Exists(scope.entries(tracked).filter(assignation_id=OuterRef("assignation_id"))))
-    listed = rows.filter(~Exists(older), visible).order_by("-pk")
-    if after is not None:
-        listed = listed.filter(pk__lt=_decode(after))
-    found = list(listed.values_list("pk", "assignation_id")[: size + 1])
+    same = rows.filter(assignation_id=OuterRef("assignation_id")).order_by().values("assignation_id")
+    listed = rows.alias(
+        seen=seen[0] if len(seen) == 1 else Coalesce(*seen), oldest=Subquery(same.values(oldest=Min("id")))
+    ).filter(oldest=F("id"), seen__isnull=False)
+    older = listed if place is None else listed.filter(pk__lt=place)
+    found = list(older.order_by("-pk").values_list("pk", "assignation_id")[: size + 1])
     shown = found[:size]
-    infos = _details(scope, [id for _, id in shown], cursors={id: _encode(pk) for pk, id in shown})
+    infos = _details(scope, [id for _, id in shown], parts)
     return AssignationPage(
-        items=[infos[id] for _, id in shown if id in infos],
+        items=[replace(infos[id], cursor=_encode(pk)) for pk, id in shown if id in infos],
         has_next_page=len(found) > size,
-        has_previous_page=after is not None,
+        has_previous_page=parts.previous and place is not None and listed.filter(pk__gte=place)[:1].exists(),
     )
 
 
@@ -100,91 +121,67 @@ def _decode(cursor: str) -> int:
     raise BadCursor("This is no cursor of a list of assignations.")
 
 
-def _details(scope: Scope, ids: Sequence[str], *, cursors: dict[str, str] | None = None) -> dict[str, AssignationInfo]:
-    if not ids:
-        return {}
-    sums = _sums(scope, ids)
+def _details(scope: Scope, ids: Sequence[str], parts: AssignationParts) -> dict[str, AssignationInfo]:
+    infos: dict[str, AssignationInfo] = {}
+    for id, times in spans(scope, ids).items():
+        begun, ended = (span for span in zip(*times.values(), strict=True))
+        infos[id] = AssignationInfo(
+            id=id, started_at=min(begun), ended_at=max(ended), models=[tracked.label for tracked in times]
+        )
+    if not infos:
+        return infos
+    about: dict[str, dict[str, Any]] = {id: {} for id in infos}
+    if parts.people:
+        _add_people(scope, about, parts.accounts)
+    if parts.count:
+        for id, count in counts_of_assignations(scope, list(infos)).items():
+            about[id]["entry_count"] = count
+    if parts.reverts:
+        _add_reverts(scope, about)
+    return {id: replace(info, **about[id]) for id, info in infos.items()}
+
+
+def _add_people(scope: Scope, about: dict[str, dict[str, Any]], accounts: bool) -> None:
+    taking_part = participants(scope, list(about))
+    keys = {key for names, _ in taking_part.values() for key in names}
+    gone = deleted_actors(keys) if accounts else set()
+    for id, (names, apps) in taking_part.items():
+        by_name = sorted(names.items(), key=lambda item: (item[1], item[0]))
+        about[id]["users"] = [EntryUser(key, name, key in gone) for key, name in by_name]
+        about[id]["apps"] = sorted(apps)
+
+
+def _add_reverts(scope: Scope, about: dict[str, dict[str, Any]]) -> None:
     rows = Assignation.objects.using(DEFAULT_DB_ALIAS).order_by("pk")
     undone: dict[str, tuple[str | None, str | None]] = {}
-    for id, reverts, entry in rows.filter(assignation_id__in=ids).values_list(
+    for id, reverts, entry in rows.filter(assignation_id__in=about).values_list(
         "assignation_id", "reverts", "reverts_entry"
     ):
         undone.setdefault(id, (reverts, entry))
-    undoing: dict[str, list[str]] = {}
-    for id, reverts in rows.filter(reverts__in=ids).values_list("assignation_id", "reverts"):
-        if reverts is not None and id not in undoing.setdefault(reverts, []):
+    undoing: dict[str, list[str]] = {id: [] for id in about}
+    for id, reverts in rows.filter(reverts__in=about).values_list("assignation_id", "reverts"):
+        if reverts is not None and id not in undoing[reverts]:
             undoing[reverts].append(id)
     others = {id for reverting in undoing.values() for id in reverting} | {r for r, _ in undone.values() if r}
-    shown = _visible_ids(scope, others)
+    shown = spans(scope, sorted(others))
     entries = _visible_entries(scope, [entry for _, entry in undone.values() if entry])
-    gone = deleted_actors({key for total in sums.values() for key in total.users})
-    infos = {}
-    for id, total in sums.items():
+    for id, parts in about.items():
         reverts, entry = undone.get(id, (None, None))
-        infos[id] = AssignationInfo(
-            id=id,
-            started_at=total.started_at,
-            ended_at=total.ended_at,
-            users=[
-                EntryUser(key, name, key in gone)
-                for key, (_, _, name) in sorted(total.users.items(), key=lambda item: (item[1][0], item[0]))
-            ],
-            apps=sorted(total.apps, key=lambda app: (total.apps[app], app)),
-            models=total.models,
-            entry_count=total.count,
-            reverts=reverts if reverts in shown else None,
-            reverts_entry=entries.get(entry) if entry else None,
-            reverted_by=[other for other in undoing.get(id, []) if other in shown],
-            cursor=(cursors or {}).get(id, ""),
-        )
-    return infos
+        parts["reverts"] = reverts if reverts in shown else None
+        parts["reverts_entry"] = entries.get(entry) if entry else None
+        parts["reverted_by"] = [other for other in undoing[id] if other in shown]
 
 
-def _sums(scope: Scope, ids: Sequence[str]) -> dict[str, _Sum]:
-    """One statement for each model."""
-    sums: dict[str, _Sum] = {}
-    for tracked in scope.models:
-        groups = (
-            scope.entries(tracked)
-            .filter(assignation_id__in=ids)
-            .values_list("assignation_id", "actor_id", "actor_name", "app")
-            .annotate(started=Min("history_date"), ended=Max("history_date"), entries=Count("history_id"))
-        )
-        for id, actor, name, app, started, ended, entries in groups.order_by():
-            total = sums.setdefault(id, _Sum(started, ended))
-            total.started_at, total.ended_at = min(total.started_at, started), max(total.ended_at, ended)
-            total.count += entries
-            if tracked.label not in total.models:
-                total.models.append(tracked.label)
-            if app is not None:
-                total.apps[app] = min(total.apps.get(app, started), started)
-            if actor is not None:
-                since, until, known = total.users.get(actor, (started, ended, name or ""))
-                latest = known if until > ended else name or ""
-                total.users[actor] = (min(since, started), max(until, ended), latest)
-    return sums
-
-
-def _visible_ids(scope: Scope, ids: Collection[str]) -> set[str]:
-    """Those of the assignations that have a visible entry."""
-    seen: set[str] = set()
-    if ids:
-        for tracked in scope.models:
-            rows = scope.entries(tracked).filter(assignation_id__in=ids)
-            seen.update(rows.values_list("assignation_id", flat=True).distinct())
-    return seen
-
-
-def _visible_entries(scope: Scope, texts: Sequence[str]) -> dict[str, tuple[str, int]]:
-    """``label:history_id`` -> its parts, for those that are visible."""
+def _visible_entries(scope: Scope, texts: Collection[str]) -> dict[str, tuple[str, int]]:
+    """``label:history_id`` -> its parts, for those that are visible. One statement."""
     keys: dict[str, tuple[str, int]] = {}
     for text in texts:
         label, _, number = text.rpartition(":")
         if number.isdecimal():
             keys[text] = (label, int(number))
-    seen: set[tuple[str, int]] = set()
-    for tracked in {t for label, _ in keys.values() if (t := scope.tracked(label)) is not None}:
+    searches = []
+    for tracked in scope.models:
         wanted = [history_id for label, history_id in keys.values() if label == tracked.label]
-        found = scope.entries(tracked).filter(history_id__in=wanted).values_list("history_id", flat=True)
-        seen.update((tracked.label, history_id) for history_id in found)
+        searches.append(Search(tracked, scope.entries(tracked).filter(history_id__in=wanted)))
+    seen = {(hit.tracked.label, hit.history_id) for hit in find(scope, searches, neighbours=False)}
     return {text: key for text, key in keys.items() if key in seen}

@@ -50,7 +50,7 @@ def find(
     branches, params = [], []
     for tracked, rows in searches:
         try:
-            sql, some = _compiled(_ordered(rows, limit, newest_first).values_list("history_date", "history_id"))
+            sql, some = compiled(_ordered(rows, limit, newest_first).values_list("history_date", "history_id"))
         except EmptyResultSet:
             continue
         branches.append(f"SELECT b.history_date, {models.index(tracked)} AS label_rank, b.history_id FROM ({sql}) AS b")
@@ -94,7 +94,7 @@ def find_each(
     for rows in parts:
         own = rows.filter(**{column: RawSQL("koherent_parent.pk", ())})
         try:
-            sql, some = _compiled(_ordered(own, limit, newest_first).values_list("history_date", "history_id"))
+            sql, some = compiled(_ordered(own, limit, newest_first).values_list("history_date", "history_id"))
         except EmptyResultSet:
             continue
         branches.append(f"SELECT b.history_date, b.history_id FROM ({sql}) AS b")
@@ -105,24 +105,18 @@ def find_each(
     entries = f"{' UNION ALL '.join(branches)} ORDER BY 1 {direction}, 2 {direction} LIMIT {limit:d}"
     before, before_params = "NULL", list[Any]()
     if neighbours:
-        before, before_params = _compiled(entry_before(scope, tracked, "koherent_page.history_id"))
+        before, before_params = compiled(entry_before(scope, tracked, "koherent_page.history_id"))
     fields: Any = tracked.history_model._meta.concrete_fields
-    field = next(f for f in fields if f.attname == column)
-    values = [field.get_db_prep_value(key, connection) for key in keys]
+    source, values = parents_of(keys, connection, next(f for f in fields if f.attname == column))
     if connection.vendor == "sqlite":
         # No LATERAL here. CROSS JOIN keeps the parents outermost, so that each asks for its own few ids.
         table = connection.ops.quote_name(tracked.history_model._meta.db_table)
-        source = (
-            f"(SELECT column1 AS place, column2 AS pk FROM (VALUES {_tuples(values, '%s')})) AS koherent_parent "
-            f"CROSS JOIN {table} AS koherent_page "
+        source += (
+            f" CROSS JOIN {table} AS koherent_page "
             f"WHERE koherent_page.history_id IN (SELECT e.history_id FROM ({entries}) AS e)"
         )
     else:
-        cast = f"CAST(%s AS {field.cast_db_type(connection)})"
-        source = (
-            f"(VALUES {_tuples(values, cast)}) AS koherent_parent(place, pk) "
-            f"CROSS JOIN LATERAL ({entries}) AS koherent_page"
-        )
+        source += f" CROSS JOIN LATERAL ({entries}) AS koherent_page"
     statement = (
         f"SELECT koherent_parent.place, koherent_page.history_date, koherent_page.history_id, ({before}) FROM {source} "
         f"ORDER BY 1, 2 {direction}, 3 {direction}"
@@ -133,8 +127,14 @@ def find_each(
     return [FoundFor(place, date, Found(tracked, id, earlier)) for place, date, id, earlier in rows_found]
 
 
-def _tuples(values: Sequence[Any], placeholder: str) -> str:
-    return ", ".join(f"({place}, {placeholder})" for place in range(len(values)))
+def parents_of(keys: Sequence[Any], connection: Any, field: Any = None) -> tuple[str, list[Any]]:
+    """Keys as a table ``koherent_parent(place, pk)``, and its parameters; the keys are text, or those of ``field``."""
+    placeholder = "%s"
+    if connection.vendor != "sqlite":
+        placeholder = f"CAST(%s AS {'text' if field is None else field.cast_db_type(connection)})"
+    values = list(keys) if field is None else [field.get_db_prep_value(key, connection) for key in keys]
+    rows = ", ".join(f"({place}, {placeholder})" for place in range(len(values)))
+    return f"(SELECT column1 AS place, column2 AS pk FROM (VALUES {rows}) AS v) AS koherent_parent", values
 
 
 def _ordered(rows: Entries, limit: int | None, newest_first: bool) -> Entries:
@@ -154,7 +154,7 @@ def _with_neighbours(
     if models:
         cases = []
         for rank, tracked in enumerate(models):
-            sql, some = _compiled(entry_before(scope, tracked, "koherent_page.history_id"))
+            sql, some = compiled(entry_before(scope, tracked, "koherent_page.history_id"))
             cases.append(f"WHEN {rank} THEN ({sql})")
             before_params += some
         before = f"CASE koherent_page.label_rank {' '.join(cases)} END"
@@ -179,7 +179,7 @@ def entry_before(scope: Scope, tracked: TrackedModel, history_id: str) -> Entrie
     return rows
 
 
-def _compiled(rows: Entries) -> tuple[str, list[Any]]:
+def compiled(rows: Any) -> tuple[str, list[Any]]:
     """The SQL of a queryset and its parameters; raises ``EmptyResultSet`` for one that can match nothing."""
     sql, params = rows.query.get_compiler(using=DEFAULT_DB_ALIAS).as_sql()
     return sql, list(params)

@@ -1,9 +1,8 @@
 """Every filter, alone and combined, reads about a page of rows from a million: asked from PostgreSQL itself."""
 
 import datetime as dt
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from koherent import timeline
 from koherent.policy import Scope
 from koherent.timeline import Filters, Position
+from tests.effort import plan
 from tests.plans.conftest import FEW, ROWS
 
 DATASET, PROJECT, TAG = "example_schema.dataset", "example_schema.project", "example_schema.tag"
@@ -78,31 +78,6 @@ COMBINED: dict[str, dict[str, Any]] = {
     },
 }
 FILTERS = {**single(ROWS), **COMBINED}
-
-
-def scans(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The nodes of a plan that read a table or an index."""
-    if "Scan" in node["Node Type"] and ("Relation Name" in node or "Index Name" in node):
-        yield node
-    for child in node.get("Plans", ()):
-        yield from scans(child)
-
-
-def plan(statement: str) -> tuple[set[str], set[str], int]:
-    """The indexes that a statement used, the tables that it read from end to end, and how many rows it looked at."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.replace('%', '%%')}", [])
-        [answer] = cursor.fetchone()
-    root = (json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"]
-    indexes, tables, rows = set(), set(), 0
-    for node in scans(root):
-        looked_at = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
-        rows += round(looked_at * node["Actual Loops"])
-        if node["Node Type"] == "Seq Scan":
-            tables.add(node["Relation Name"])
-        elif "Index Name" in node and node["Actual Loops"]:
-            indexes.add(node["Index Name"].rpartition("_")[2])
-    return indexes, tables, rows
 
 
 def first_statement(read: Callable[[], Any]) -> str:
