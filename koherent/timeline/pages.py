@@ -11,11 +11,11 @@ from django.db.models import Q
 
 from koherent.conf import settings
 from koherent.errors import BadPage, HistoryPruned, LimitExceeded
-from koherent.models import Origin
 from koherent.policy import Scope
 from koherent.timeline.cursors import Position
 from koherent.timeline.entries import EVERYTHING, Entry, Wanted, load, materialise
 from koherent.timeline.filters import Filters, Selected, moment, object_key, tracked_or_bad
+from koherent.timeline.past import is_creation
 from koherent.timeline.search import Found, Search, find
 
 NO_FILTERS = Filters()
@@ -179,6 +179,6 @@ def as_of(scope: Scope, label: str, object_id: str, at: dt.datetime, wanted: Wan
     if key is not None:
         return get_entry(scope, tracked.label, key, wanted)
     oldest = own.order_by("history_id").values_list("history_type", "origin", "history_date").first()
-    if oldest is None or (oldest[0] == "+" and oldest[1] != Origin.BASELINE):
+    if oldest is None or is_creation(oldest[0], oldest[1]):
         return None
     raise HistoryPruned("The history that is kept begins later.", oldest=oldest[2].isoformat())

@@ -179,7 +179,7 @@ def entry_before(scope: Scope, tracked: TrackedModel, history_id: str) -> Entrie
     return rows
 
 
-def compiled(rows: Any) -> tuple[str, list[Any]]:
+def compiled(rows: Any, using: str = DEFAULT_DB_ALIAS) -> tuple[str, list[Any]]:
     """The SQL of a queryset and its parameters; raises ``EmptyResultSet`` for one that can match nothing."""
-    sql, params = rows.query.get_compiler(using=DEFAULT_DB_ALIAS).as_sql()
+    sql, params = rows.query.get_compiler(using=using).as_sql()
     return sql, list(params)
