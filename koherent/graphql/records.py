@@ -1,7 +1,8 @@
 """The concrete types of every tracked model: ``DatasetHistory`` and ``DatasetRecord`` for ``Dataset``."""
 
+import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NewType
 
 import strawberry
@@ -13,10 +14,13 @@ from strawberry_django.fields.types import field_type_map
 
 from koherent import registry
 from koherent.diff import to_json
+from koherent.graphql.enums import choices_enum
 from koherent.graphql.types import HistoryEntry
 from koherent.registry import TrackedModel
 
 Convert = Callable[[Any], Any]
+
+MAX_INT = 2**31
 
 
 @cache
@@ -61,7 +65,8 @@ def _record_type(tracked: TrackedModel) -> tuple[type[Any], Convert]:
         type(name, (), namespace),
         name=name,
         description=f"The values of a {tracked.model._meta.verbose_name} at one time. A field is null where it is "
-        "hidden from the caller, and where the model did not have it yet.",
+        "hidden from the caller, where the model did not have it yet, and where its type cannot hold the value; "
+        "`snapshot` has that value.",
     )
 
     def convert(values: dict[str, Any]) -> Any:
@@ -79,6 +84,21 @@ def _same(value: Any) -> Any:
     return value
 
 
+def _number(value: Any) -> Any:
+    """The number, or None where GraphQL's Int or Float cannot hold it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if -MAX_INT <= value < MAX_INT else None
+
+
+def _member(choices: Any, value: Any) -> Any:
+    """The member of an enum, or None for a value that it no longer has."""
+    try:
+        return choices(value)
+    except ValueError:
+        return None
+
+
 def _keys(values: Any) -> list[str]:
     return [str(value) for value in values]
 
@@ -87,6 +107,9 @@ def _scalar(field: Any) -> tuple[Any, Convert]:
     """The GraphQL type of a column as strawberry-django would choose it, and what makes its value fit."""
     if field.remote_field is not None:
         return strawberry.ID, str
+    choices = choices_enum(field)
+    if choices is not None:
+        return choices, partial(_member, choices)
     if isinstance(field, models.GeneratedField):
         return _scalar(field.output_field)
     if isinstance(field, models.FileField):
@@ -96,6 +119,8 @@ def _scalar(field: Any) -> tuple[Any, Convert]:
         kind = field_type_map.get(base)
         if kind in (str, strawberry.ID):
             return kind, str
+        if kind in (int, float):
+            return kind, _number
         if kind is not None and (kind is JSON or not isinstance(kind, NewType)):
             return kind, _same
     return JSON, lambda value: to_json(field, value)
