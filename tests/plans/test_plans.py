@@ -10,9 +10,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from koherent import timeline
+from koherent.models import Assignation
 from koherent.policy import Scope
 from koherent.timeline import Filters, Position
-from tests.effort import plan
+from tests.effort import effort, plan
 from tests.plans.conftest import FEW, ROWS
 
 DATASET, PROJECT, TAG = "example_schema.dataset", "example_schema.project", "example_schema.tag"
@@ -121,6 +122,31 @@ def test_all_models_at_once(scope: Scope) -> None:
         assert tables <= {"example_schema_historicalimage"}  # it is empty
         assert {"date"} <= indexes
         assert rows <= 20 * PAGE
+
+
+def test_the_newest_of_a_hundred_objects_are_looked_up(scope: Scope) -> None:
+    tracked = scope.tracked(PROJECT)
+    assert tracked is not None
+    keys = list(range(1, 101))  # the first of them has a tenth of all entries
+    window = timeline.Window.of(first=3)
+    statement = first_statement(lambda: timeline.pages_of_objects(scope, tracked, keys, window))
+    indexes, tables, rows = plan(statement)
+    assert ("page" in indexes, tables) == (True, set())
+    assert rows <= len(keys) * 4 * 4  # one more than a page, and for each the entry before and its own row
+
+
+def test_a_page_of_assignations_looks_into_the_index_for_each(scope: Scope) -> None:
+    Assignation.objects.bulk_create(
+        [Assignation(assignation_id=f"gone {number}", started_at=START) for number in range(100_000)]
+        + [Assignation(assignation_id=f"task {number}", started_at=START) for number in range(1, ROWS // 1000)],
+        batch_size=10_000,
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE koherent_assignation")
+    lean = timeline.AssignationParts(count=False)
+    page = timeline.assignations(scope, first=PAGE, parts=lean)
+    assert [info.id for info in page.items] == [f"task {ROWS // 1000 - 1 - number}" for number in range(PAGE)]
+    assert effort(lambda: timeline.assignations(scope, first=PAGE, parts=lean)) <= 200 * PAGE
 
 
 def best(scope: Scope, sides: dict[str, tuple[Filters, dict[str, Any]]], best_so_far: dict[str, float]) -> None:
