@@ -180,6 +180,24 @@ def test_objects_that_came_by_a_join_cost_the_same_under_the_optimizer(asynchron
     assert costs == [costs[0]] * 3
 
 
+@pytest.mark.parametrize("asynchronous", [False, True], indirect=True, ids=["sync", "async"])
+def test_nested_lists_of_many_objects_cost_the_same_under_the_optimizer(asynchronous: bool, admin: User) -> None:
+    query = f"{{ projects {{ history {{ totalCount }} datasets {{ history(first: 2) {{ {ENTRY} }} }} }} }}"
+    costs = []
+    for parents in (1, 10, 100):
+        for number in range(Project.objects.count(), parents):
+            project = Project.objects.create(name=f"{number}")
+            Dataset.objects.bulk_create(Dataset(project=project, title=f"{n}") for n in range(3))
+        run(OPTIMIZED, asynchronous, query, admin)
+        with counted() as queries:
+            result = run(OPTIMIZED, asynchronous, query, admin)
+        assert result.errors is None
+        assert len(result.data["projects"]) == parents
+        assert all(len(project["datasets"]) == 3 for project in result.data["projects"])
+        costs.append(len(queries))
+    assert costs == [costs[0]] * 3
+
+
 def test_objects_of_a_plain_list_cost_the_same_in_asynchronous_code(admin: User) -> None:
     query = f"{{ listed {{ history(first: 2) {{ {ENTRY} }} }} }}".replace("feedCursor", "")
     costs = []
