@@ -39,11 +39,6 @@ def in_sync(function: Callable[[], T]) -> T:
     return cast("T", sync_to_async(call)())
 
 
-def selects(info: strawberry.Info, name: str) -> bool:
-    """Whether the query asks for the field ``name`` (Python name) directly below the field that is resolved now."""
-    return any(True for _ in selected(info, name))
-
-
 def selected(info: strawberry.Info, name: str) -> Iterator[SelectedField]:
     """How the query asks for the field ``name`` (Python name) directly below the field that is resolved now."""
     names = {name, to_camel_case(name)}
