@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 from django.apps import AppConfig
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning, register
-from django.db import models
+from django.db import DEFAULT_DB_ALIAS, connections, models, router
 from django.utils.module_loading import import_string
 
 from koherent import coverage, registry
@@ -140,3 +140,24 @@ def check_coverage(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
             for label, why in coverage.useless_exemptions()
         ),
     ]
+
+
+@register("koherent")
+def check_databases(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Where a tracked model is stored, and what its history cannot do there."""
+    messages: list[CheckMessage] = []
+    for tracked in registry.tracked_models():
+        alias = router.db_for_write(tracked.model)
+        vendor = connections[alias].vendor
+        if vendor not in ("postgresql", "sqlite"):
+            message = (
+                f"Database {alias!r} is of the kind {vendor!r}: changes are recorded on PostgreSQL and SQLite only."
+            )
+            messages.append(Error(message, obj=tracked.model, id="koherent.E009"))
+        if alias != DEFAULT_DB_ALIAS:
+            message = (
+                f"The history is recorded on database {alias!r}, which the timeline, reverts and the feed do not read."
+            )
+            hint = "Keep the model on the default database, or silence this warning."
+            messages.append(Warning(message, hint=hint, obj=tracked.model, id="koherent.W003"))
+    return messages
