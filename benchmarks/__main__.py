@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import driver, report
-from benchmarks.cases import CASES, KINDS
+from benchmarks.cases import CASES, ENTRANTS, KINDS
 from benchmarks.packages import PACKAGES
 
 
@@ -14,7 +14,7 @@ def main(arguments: list[str]) -> None:
     """Run what was asked for and print, or write, its Markdown."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("kinds", nargs="+", choices=list(KINDS), help="what to measure")
-    parser.add_argument("--packages", type=_names(list(PACKAGES)), default=list(PACKAGES), help="names, by comma")
+    parser.add_argument("--packages", type=_names(list(PACKAGES)), help="names, by comma")
     parser.add_argument("--databases", type=_names([driver.SQLITE, driver.POSTGRESQL]), default="sqlite,postgresql")
     parser.add_argument("--only", type=_names(list(CASES)), help="cases, by comma")
     parser.add_argument("--rounds", type=int, default=15, help="turns of each package in each case (15)")
@@ -26,7 +26,9 @@ def main(arguments: list[str]) -> None:
     sizes = {name: cases[name].full_size for name in options.only or cases if name in cases}
     if options.size is not None:
         sizes = {name: min(size, options.size) for name, size in sizes.items()}
-    results = [driver.run(options.packages, database, sizes, options.rounds) for database in options.databases]
+    packages = options.packages or [name for kind in options.kinds for name in ENTRANTS[kind]]
+    packages = list(dict.fromkeys(packages))
+    results = [driver.run(packages, database, sizes, options.rounds) for database in options.databases]
     text = report.markdown(options.kinds, results, "python -m benchmarks " + " ".join(arguments))
     if options.sql:
         text += report.statements(results, "koherent")

@@ -1,7 +1,16 @@
 """All cases by name."""
 
-from benchmarks import read, undo, writes
+from benchmarks import growth, read, undo, writes
 from benchmarks.case import Case
+from benchmarks.packages import PACKAGES, SCALES
 
-KINDS: dict[str, dict[str, type[Case]]] = {"writes": writes.CASES, "undo": undo.CASES, "read": read.CASES}
+KINDS: dict[str, dict[str, type[Case]]] = {
+    "writes": writes.CASES,
+    "undo": undo.CASES,
+    "read": read.CASES,
+    "growth": growth.CASES,
+}
 CASES: dict[str, type[Case]] = {name: case for cases in KINDS.values() for name, case in cases.items()}
+#: Who takes part when nobody is named.
+ENTRANTS: dict[str, list[str]] = {kind: [name for name in PACKAGES if name not in SCALES] for kind in KINDS}
+ENTRANTS["growth"] = ["koherent_10k", "koherent_1m"]

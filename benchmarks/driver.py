@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.cases import CASES
-from benchmarks.packages import POSTGRESQL_ONLY
+from benchmarks.packages import POSTGRESQL_ONLY, SCALES
 
 ROOT = Path(__file__).resolve().parent.parent
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
@@ -134,9 +134,8 @@ def run(packages: Sequence[str], database: str, sizes: dict[str, int], rounds: i
             taking_part = {package: worker for package, worker in made.items() if only is None or package in only}
             outcomes = results.outcomes[case] = {}
             for package, worker in taking_part.items():
-                worker.do("seed", case=case, size=size)
+                worker.do("seed", case=case, size=SCALES.get(package, size))
                 outcomes[package] = Outcome(**worker.do("count", case=case))
-                worker.do("analyze")
             names = list(taking_part)
             for turn in range(min(rounds, CASES[case].most_rounds)):
                 note(".")

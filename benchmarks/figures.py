@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from benchmarks import growth
 from benchmarks.cases import CASES
 from benchmarks.driver import POSTGRESQL, SQLITE, Outcome, Results
 
@@ -55,9 +56,14 @@ def fastest(case: str, *packages: str) -> Measure:
     return measure
 
 
-def statements(case: str) -> Measure:
-    """How many statements koherent sent."""
-    return lambda outcomes: len(outcomes[case, "koherent"].statements)
+def difference(above: Measure, below: Measure) -> Measure:
+    """One less the other."""
+    return lambda outcomes: above(outcomes) - below(outcomes)
+
+
+def statements(case: str, package: str = "koherent") -> Measure:
+    """How many statements."""
+    return lambda outcomes: len(outcomes[case, package].statements)
 
 
 def peak(case: str) -> Measure:
@@ -182,6 +188,28 @@ FIGURES = [
         limits=both(0.01),
     ),
 ]
+
+
+for _case in growth.CASES:
+    if _case not in ("parents", "one_parent"):
+        FIGURES += [
+            Figure(
+                case=_case,
+                title=f"time at {words} / at 10 thousand",
+                measure=ratio(time(_case, scale), time(_case, "koherent_10k")),
+                limits=both(1.3),
+            )
+            for scale, words in (("koherent_1m", "1 million"), ("koherent_10m", "10 million"))
+        ]
+FIGURES.append(
+    Figure(
+        case="parents",
+        title="statements for 100 parents, less those for 1",
+        measure=difference(statements("parents", "koherent_10k"), statements("one_parent", "koherent_10k")),
+        limits=both(0),
+        whole=True,
+    )
+)
 
 
 def verdicts(results: Results) -> list[list[str]]:

@@ -46,7 +46,7 @@ def machine(results: Sequence[Results]) -> str:
 
 
 #: What each kind's times are compared with.
-BASELINES = {"writes": "plain", "undo": "koherent", "read": "koherent"}
+BASELINES = {"writes": "plain", "undo": "koherent", "read": "koherent", "growth": "koherent_10k"}
 
 
 def markdown(kinds: Sequence[str], results: Sequence[Results], command: str) -> str:

@@ -14,7 +14,7 @@ from django.db import connection, models, transaction
 VERSIONS = 20
 LONG = 50_000
 #: One entry in so many is by the account that hardly ever acts.
-RARE = 5_000
+RARE = 200
 START = "2026-01-01 00:00:00"
 
 
@@ -138,7 +138,7 @@ def insert(model: type[models.Model], count: int, columns: Mapping[str, str]) ->
 
 
 def objects(entries: int, index: int, model: type[models.Model]) -> None:
-    """The live rows that the entries are about; where tracking is by triggers, they are switched off by the caller."""
+    """The live rows that the entries are about."""
     for part in slices(entries, index, model):
         live = max(entries // 5, VERSIONS) // VERSIONS if "%" in part.pk else 1
         last = {"quantity": "0", "note": "'now'"}

@@ -35,15 +35,17 @@ class Worker:
         return self.package.versions()
 
     def seed(self, case: str, size: int) -> None:
-        """Make a case's rows, run it once as a warm-up."""
+        """Make a case's rows, give the database its statistics of them, and run it once as a warm-up."""
         from benchmarks.cases import CASES
 
         made = CASES[case](self.package, size)
         made.seed()
         self.cases[case] = made
+        self.settle()
         self.run(case, 1)
 
-    def analyze(self) -> None:
+    @staticmethod
+    def settle() -> None:
         """Give the database its statistics, and this process's own objects to the garbage collector's old age."""
         from django.db import connection
 

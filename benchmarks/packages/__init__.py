@@ -29,6 +29,10 @@ TITLES = {
     "auditlog": "auditlog",
     "reversion": "reversion",
 }
+#: koherent again, on histories of another size.
+SCALES = {"koherent_10k": 10_000, "koherent_1m": 1_000_000, "koherent_10m": 10_000_000}
+PACKAGES |= dict.fromkeys(SCALES, PACKAGES["koherent"])
+TITLES |= {"koherent_10k": "10 thousand", "koherent_1m": "1 million", "koherent_10m": "10 million"}
 POSTGRESQL_ONLY = {"pghistory", "pghistory_statement"}
 
 

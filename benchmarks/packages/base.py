@@ -103,11 +103,18 @@ class Package:
         made = [account.objects.create_user(f"user-{number}") for number in range(5)]
         self.users = [user.pk for user in made]
         self.seed_shared(entries)
-        for index, model in enumerate(MODELS):
-            seeding.objects(entries, index, model)
+        self.seed_objects(entries)
         for index, model in enumerate(MODELS):
             for part in seeding.slices(entries, index, model):
                 self.seed_slice(part)
+
+    def seed_objects(self, entries: int) -> None:
+        """The live rows, without a trace in the trail."""
+        from benchmarks import seeding
+        from benchmarks.lab.models import MODELS
+
+        for index, model in enumerate(MODELS):
+            seeding.objects(entries, index, model)
 
     def seed_shared(self, entries: int) -> None:
         """What entries of all models refer to."""
@@ -133,6 +140,14 @@ class Package:
             raise result.errors[0]
         found: list[Any] = (result.data or {})["entries"]
         return found
+
+    def ask(self, reader: Any, variables: dict[str, Any]) -> Any:
+        """koherent's root field ``history`` with these variables."""
+        raise NotImplementedError
+
+    def parents(self, reader: Any, first: int) -> list[Any]:
+        """So many samples, each with its three newest entries and their changes."""
+        raise NotImplementedError
 
     def newest(self, first: int) -> list["Entry"]:
         """The newest entries of all models, as the shared schema shows them."""

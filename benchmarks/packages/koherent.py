@@ -22,14 +22,45 @@ query($first: Int, $after: String, $last: Int, $before: String, $filters: Histor
 """
 
 
+PARENTS = """
+query($first: Int!) {
+  samples(pagination: {limit: $first}) {
+    id
+    history(first: 3) { edges { node { id action date user { id username } changes { field old new } } } }
+  }
+}
+"""
+
+
 @cache
 def schema() -> Any:
-    """A schema of koherent's own query, as a team's would have it."""
+    """A schema as a team's would be: koherent's own query, and its field on a type of the team's."""
     import strawberry
+    import strawberry_django
+    from strawberry_django.optimizer import DjangoOptimizerExtension
 
     import koherent.graphql
+    from benchmarks.lab.models import Sample
 
-    return strawberry.Schema(query=koherent.graphql.Query, extensions=[koherent.graphql.KoherentExtension])
+    @strawberry_django.type(Sample, pagination=True, ordering=None)
+    class SampleType:
+        id: strawberry.auto
+        history: koherent.graphql.HistoryEntryConnection | None = koherent.graphql.history_field()
+
+    @strawberry.type
+    class Query(koherent.graphql.Query):
+        samples: list[SampleType] = strawberry_django.field()
+
+    return strawberry.Schema(query=Query, extensions=[DjangoOptimizerExtension, koherent.graphql.KoherentExtension])
+
+
+def answer(query: str, reader: Any, variables: dict[str, Any]) -> Any:
+    """The data of one operation. Raises its first error."""
+    context = SimpleNamespace(request=SimpleNamespace(user=reader, headers={}))
+    result = schema().execute_sync(query, variables, context_value=context)
+    if result.errors:
+        raise result.errors[0]
+    return result.data or {}
 
 
 class Koherent(Package):
@@ -123,12 +154,12 @@ class Koherent(Package):
 
     def ask(self, reader: Any, variables: dict[str, Any]) -> Any:
         """The root field ``history`` with these variables."""
-        result = schema().execute_sync(
-            PAGE, variables, context_value=SimpleNamespace(request=SimpleNamespace(user=reader, headers={}))
-        )
-        if result.errors:
-            raise result.errors[0]
-        return (result.data or {})["history"]
+        return answer(PAGE, reader, variables)["history"]
+
+    def parents(self, reader: Any, first: int) -> list[Any]:
+        """Its field on a team's own type."""
+        found: list[Any] = answer(PARENTS, reader, {"first": first})["samples"]
+        return found
 
     def entries(self) -> list[tuple[Any, dict[str, Any]]]:
         """All history rows."""

@@ -75,12 +75,12 @@ class PgHistory(Package):
         events: Any = model
         events.pgh_event_model._default_manager.get(pk=key).revert()
 
-    def seed_history(self, entries: int) -> None:
-        """Without what its triggers would make of the live rows."""
+    def seed_objects(self, entries: int) -> None:
+        """Without what its triggers would make of them."""
         import pgtrigger
 
         with pgtrigger.ignore():
-            super().seed_history(entries)
+            super().seed_objects(entries)
 
     def seed_shared(self, entries: int) -> None:
         """A context for each unit of work."""
