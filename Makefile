@@ -21,7 +21,7 @@ WIDE = --ds=tests.wide.settings tests/wide
 ON_POSTGRES = EXAMPLE_DB=postgres EXAMPLE_REDIS=$${EXAMPLE_REDIS:-redis://127.0.0.1:6379/0}
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test postgres lint types imports migrations sdl sdl-check locks ci deep bench bench-read bench-undo clean
+.PHONY: help demo serve test postgres lint types imports migrations sdl sdl-check locks ci deep bench bench-read bench-growth bench-huge bench-undo clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -100,6 +100,12 @@ bench: $(BENCH_READY) ## writes, beside the other packages, on SQLite and a runn
 
 bench-read: $(BENCH_READY) ## pages of history, beside the other packages, at a million entries
 	$(BENCH_RUN) read $(BENCH_ARGS)
+
+bench-growth: $(BENCH_READY) ## koherent's pages at ten thousand and a million entries
+	$(BENCH_RUN) growth $(BENCH_ARGS)
+
+bench-huge: $(BENCH_READY) ## the same at ten million, on PostgreSQL; needs about 20 GB there
+	$(BENCH_RUN) growth --packages koherent_10k,koherent_10m --databases postgresql $(BENCH_ARGS)
 
 bench-undo: $(BENCH_READY) ## undo, beside the packages that have one
 	$(BENCH_RUN) undo $(BENCH_ARGS)

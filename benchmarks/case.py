@@ -16,7 +16,7 @@ class Case(ABC):
     inner = 1
     #: Turns after which more would only take time.
     most_rounds = 1000
-    #: The only packages that take part; None for all.
+    #: The only packages that take part; None for all but koherent at other scales.
     only: frozenset[str] | None = None
 
     def __init__(self, package: Package, size: int) -> None:

@@ -2,7 +2,7 @@
 
 from benchmarks import growth, read, undo, writes
 from benchmarks.case import Case
-from benchmarks.packages import PACKAGES, SCALES
+from benchmarks.packages import ORDINARY, PACKAGES
 
 KINDS: dict[str, dict[str, type[Case]]] = {
     "writes": writes.CASES,
@@ -12,5 +12,5 @@ KINDS: dict[str, dict[str, type[Case]]] = {
 }
 CASES: dict[str, type[Case]] = {name: case for cases in KINDS.values() for name, case in cases.items()}
 #: Who takes part when nobody is named.
-ENTRANTS: dict[str, list[str]] = {kind: [name for name in PACKAGES if name not in SCALES] for kind in KINDS}
+ENTRANTS: dict[str, list[str]] = {kind: [name for name in PACKAGES if name in ORDINARY] for kind in KINDS}
 ENTRANTS["growth"] = ["koherent_10k", "koherent_1m"]

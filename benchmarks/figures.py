@@ -213,11 +213,12 @@ FIGURES.append(
 
 
 def verdicts(results: Results) -> list[list[str]]:
-    """Rows of a table: case, figure, measured, limit, aim, verdict; for what this run can tell."""
+    """Rows of a table, for what this run can tell: case, figure, medians, lower quartiles, limit, aim, verdict."""
     outcomes = {(case, package): o for case, found in results.outcomes.items() for package, o in found.items()}
     # The figures are promised at their own sizes only.
     full = {case for case, size in results.sizes.items() if size == CASES[case].full_size}
     outcomes = {(case, package): outcome for (case, package), outcome in outcomes.items() if case in full}
+    quick = {key: outcome.quick for key, outcome in outcomes.items()}
     rows = []
     for figure in FIGURES:
         limit, aim = figure.limits.get(results.database), figure.aims.get(results.database)
@@ -233,9 +234,24 @@ def verdicts(results: Results) -> list[list[str]]:
             verdict = "aim missed"
         else:
             verdict = "holds" if measured <= limit else "**missed**"
-        shown = f"{measured:.0f}" if figure.whole else f"{measured:.2f}" if measured >= 0.1 else f"{measured:.4f}"
-        rows.append([figure.case, figure.title, shown, _number(limit), _number(aim), verdict])
+        rows.append(
+            [
+                figure.case,
+                figure.title,
+                _shown(figure, measured),
+                _shown(figure, figure.measure(quick)),
+                _number(limit),
+                _number(aim),
+                verdict,
+            ]
+        )
     return rows
+
+
+def _shown(figure: Figure, value: float) -> str:
+    if figure.whole:
+        return f"{value:.0f}"
+    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.4f}"
 
 
 def _number(value: float | None) -> str:

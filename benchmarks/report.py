@@ -56,7 +56,7 @@ def markdown(kinds: Sequence[str], results: Sequence[Results], command: str) -> 
         parts.append(f"## {NAMES[result.database]}")
         rows = figures.verdicts(result)
         if rows:
-            parts.append(table(["case", "figure", "measured", "limit", "aim", ""], rows))
+            parts.append(table(["case", "figure", "by medians", "by lower quartiles", "limit", "aim", ""], rows))
         for kind in kinds:
             parts += _times(result, kind)
     return "\n\n".join(parts) + "\n"

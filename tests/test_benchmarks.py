@@ -6,10 +6,28 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = [
+    "first page",
+    "page in the middle, by cursor",
+    "last page",
+    "models",
+    "objectId",
+    "users: one who often acts",
+    "users: one who hardly ever acts",
+    "apps",
+    "assignationId",
+    "assigned: true",
+    "assigned: false",
+    "actions: UPDATE",
+    "actions: CREATE, the oldest of all",
+    "since",
+    "until",
+]
 
 
 def test_the_benchmarks_report_every_case() -> None:
-    command = "-m benchmarks writes undo read --packages plain,koherent --databases sqlite --rounds 1 --size 4"
+    packages = "plain,koherent,koherent_10k"
+    command = f"-m benchmarks writes undo read growth --packages {packages} --databases sqlite --rounds 1 --size 4"
     done = subprocess.run(
         [sys.executable, *command.split()],
         cwd=ROOT,
@@ -33,6 +51,9 @@ def test_the_benchmarks_report_every_case() -> None:
         "one object back to an entry",
         "page of 50, all models, 4 entries",
         "page of 50, one object with 50,000 entries",
+        *PAGES,
+        "100 parents, 3 newest entries of each",
+        "1 parent, 3 newest entries",
     ]
     # koherent leaves an entry with its actor in every case.
     assert "no entry" not in done.stdout

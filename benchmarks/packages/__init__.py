@@ -31,6 +31,7 @@ TITLES = {
 }
 #: koherent again, on histories of another size.
 SCALES = {"koherent_10k": 10_000, "koherent_1m": 1_000_000, "koherent_10m": 10_000_000}
+ORDINARY = frozenset(PACKAGES)
 PACKAGES |= dict.fromkeys(SCALES, PACKAGES["koherent"])
 TITLES |= {"koherent_10k": "10 thousand", "koherent_1m": "1 million", "koherent_10m": "10 million"}
 POSTGRESQL_ONLY = {"pghistory", "pghistory_statement"}
