@@ -1,7 +1,8 @@
 """Histories of any size in seconds: entries made inside the database, by INSERT ... SELECT.
 
 Entry ``n`` of a model is version ``n / objects`` of object ``n % objects``, so that the newest page shows as many
-objects as it has entries, and each one's entry before is a long way back. One more sample has a long history.
+objects as it has entries, and each one's entry before is a long way back. One more sample has a long history,
+spread over the same time.
 """
 
 from collections.abc import Mapping
@@ -72,7 +73,7 @@ def slices(entries: int, index: int, model: type[models.Model]) -> list[Slice]:
                 count=long,
                 pk=str(objects + 1),
                 version="n",
-                second=f"(n - {long})",
+                second=f"(n * {count * 5 // long})",
                 action="CASE WHEN n = 0 THEN '+' ELSE '~' END",
             )
         )
