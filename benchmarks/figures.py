@@ -213,12 +213,12 @@ FIGURES.append(
 
 
 def verdicts(results: Results) -> list[list[str]]:
-    """Rows of a table, for what this run can tell: case, figure, medians, lower quartiles, limit, aim, verdict."""
+    """Rows of a table, for what this run can tell: case, figure, by time, by CPU time, limit, aim, verdict."""
     outcomes = {(case, package): o for case, found in results.outcomes.items() for package, o in found.items()}
     # The figures are promised at their own sizes only.
     full = {case for case, size in results.sizes.items() if size == CASES[case].full_size}
     outcomes = {(case, package): outcome for (case, package), outcome in outcomes.items() if case in full}
-    quick = {key: outcome.quick for key, outcome in outcomes.items()}
+    by_cpu = {key: outcome.by_cpu for key, outcome in outcomes.items()}
     rows = []
     for figure in FIGURES:
         limit, aim = figure.limits.get(results.database), figure.aims.get(results.database)
@@ -239,7 +239,7 @@ def verdicts(results: Results) -> list[list[str]]:
                 figure.case,
                 figure.title,
                 _shown(figure, measured),
-                _shown(figure, figure.measure(quick)),
+                _shown(figure, figure.measure(by_cpu)),
                 _number(limit),
                 _number(aim),
                 verdict,

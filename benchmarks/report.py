@@ -56,7 +56,7 @@ def markdown(kinds: Sequence[str], results: Sequence[Results], command: str) -> 
         parts.append(f"## {NAMES[result.database]}")
         rows = figures.verdicts(result)
         if rows:
-            parts.append(table(["case", "figure", "by medians", "by lower quartiles", "limit", "aim", ""], rows))
+            parts.append(table(["case", "figure", "by time", "by CPU time", "limit", "aim", ""], rows))
         for kind in kinds:
             parts += _times(result, kind)
     return "\n\n".join(parts) + "\n"
@@ -72,7 +72,7 @@ def _times(result: Results, kind: str) -> list[str]:
         for case, outcomes in cases.items()
     ]
     return [
-        f"Times of {TITLES[baseline].strip('*')}'s time, then median milliseconds / statements:",
+        f"Times of {TITLES[baseline].strip('*')}'s time, then median milliseconds (of them CPU) / statements:",
         table(["", *(TITLES[package] for package in packages)], body),
     ]
 
@@ -80,12 +80,13 @@ def _times(result: Results, kind: str) -> list[str]:
 def _cell(outcome: Outcome | None, baseline: Outcome | None) -> str:
     if outcome is None or not outcome.seconds:
         return "-"
-    absolute = f"{_milliseconds(outcome.median)} / {len(outcome.statements)}"
+    times = f"{_milliseconds(outcome.median)} ({_milliseconds(outcome.by_cpu.median)})"
+    absolute = f"{times} / {len(outcome.statements)}"
     if outcome.note:
         absolute += f", {outcome.note}"
     if baseline is None or not baseline.seconds or baseline is outcome:
         return absolute
-    return f"**{outcome.median / baseline.median:.2f}** ({absolute})"
+    return f"**{outcome.median / baseline.median:.2f}**: {absolute}"
 
 
 def _milliseconds(seconds: float) -> str:

@@ -169,7 +169,7 @@ class Koherent(Package):
         return [(model.history.model._default_manager.all(), named) for model in MODELS]
 
     def atomic(self) -> Any:
-        """koherent's own unit of work, where there is one."""
+        """koherent's own unit of work, whose entries are written together."""
         import koherent
 
-        return getattr(koherent, "atomic", super().atomic)()
+        return koherent.atomic()
