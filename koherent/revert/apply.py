@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from django.db import DEFAULT_DB_ALIAS, IntegrityError, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, IntegrityError, OperationalError, connections, transaction
 
 from koherent import recorder, signal
 from koherent.context import current_audit, revert_audit
@@ -19,7 +19,9 @@ from koherent.revert.token import token_of
 from koherent.revert.types import Conflict, ConflictCode, Key, Progress, Report, RevertPolicy, RevertStatus
 from koherent.revert.writer import Writer
 
-ATTEMPTS = 3
+ATTEMPTS = 5
+# PostgreSQL's codes of a deadlock and of a serialisation failure.
+_ROLLED_BACK = frozenset({"40P01", "40001"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,11 @@ def run(request: Request) -> Report:
             # Somebody wrote between our look and our write; the next look sees it and names the conflict.
             if attempt == ATTEMPTS:
                 return _refused(request)
-            attempt += 1
+        except OperationalError as error:
+            # Others lock rows in orders of their own; the database ended the knot by rolling us back.
+            if attempt == ATTEMPTS or getattr(error.__cause__, "sqlstate", None) not in _ROLLED_BACK:
+                raise
+        attempt += 1
 
 
 def _decide(request: Request, lock: bool) -> _Decision:

@@ -120,7 +120,7 @@ class _UniqueRule:
             value = self._values[step.pk]
             others = self._holders.get(step.pk, set()) - {step.pk}
             leaving = {pk for pk in others if self._leaves(by_key.get((self.model, pk)), value)}
-            self.vacating |= {pk for pk in leaving if by_key[self.model, pk].action == "~"}
+            self.vacating |= {pk for pk in leaving if step.action == "~" or by_key[self.model, pk].action == "~"}
             if others - leaving or counts[value] > 1:
                 conflict = Conflict(code=ConflictCode.UNIQUE_TAKEN, message=self.message, fields=self.fields)
                 point(step, conflict, self.model, others - leaving)

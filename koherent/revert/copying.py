@@ -7,17 +7,24 @@ from typing import Any, cast
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from koherent.registry import M2MTracked, TrackedModel
-from koherent.revert.steps import Columns, Planned
-from koherent.revert.values import automatic, stamped
+from koherent.revert.steps import NO_SOURCE, Columns, Planned
+from koherent.revert.values import all_rows, automatic, stamped
 
-#: Which of a step's history rows each of its fields comes from: places in the list of distinct rows.
+#: Which of a step's history rows each of its fields comes from: places in the list of distinct rows; -1: null.
 Pattern = tuple[int, ...]
 
 
 def update(tracked: TrackedModel, steps: Sequence[Planned]) -> None:
     """The steps' fields get the values of the history rows that hold them; ``auto_now`` fields say now."""
+    nulled: dict[Columns, list[Any]] = defaultdict(list)
+    for step in steps:
+        if set(step.sources) == {NO_SOURCE}:
+            nulled[step.columns].append(step.pk)
+    for columns, pks in nulled.items():
+        stamps = {f.name: f.pre_save(tracked.model(), False) for f in tracked.fields if automatic(f)}
+        all_rows(tracked.model).filter(pk__in=pks).update(**stamps, **dict.fromkeys(columns.names))
     for (columns, pattern), group in _patterns(steps):
-        if columns.fields:
+        if any(place >= 0 for place in pattern):
             _Copy(tracked, columns, pattern, group).update()
 
 
@@ -76,7 +83,7 @@ def _patterns(steps: Sequence[Planned]) -> Iterator[tuple[tuple[Columns, Pattern
     groups: dict[tuple[Columns, Pattern], list[tuple[int, ...]]] = defaultdict(list)
     for step in steps:
         places: dict[int, int] = {}
-        pattern = tuple(places.setdefault(source, len(places)) for source in step.sources)
+        pattern = tuple(-1 if s == NO_SOURCE else places.setdefault(s, len(places)) for s in step.sources)
         groups[step.columns, pattern].append(tuple(places))
     yield from groups.items()
 
@@ -165,8 +172,8 @@ class _Copy:
         return given, f"v {joined}", "", params, []
 
     def then(self, model_field: Any) -> str:
-        column = self.quote(self.history.get_field(model_field.name).column)
-        return f"h{self.place[model_field.name]}.{column}"
+        place = self.place[model_field.name]
+        return "NULL" if place < 0 else f"h{place}.{self.quote(self.history.get_field(model_field.name).column)}"
 
     def cast(self, model_field: Any, expression: str) -> str:
         # PostgreSQL would take an untyped constant for text.

@@ -18,9 +18,9 @@ from koherent.revert.versions import Versions
 class Integrity:
     """References, referrers and unique values around a list of steps."""
 
-    def __init__(self, steps: Sequence[Planned]) -> None:
+    def __init__(self, steps: Sequence[Planned], referrers: Referrers) -> None:
         self.references = References(steps)
-        self.referrers = Referrers(steps)
+        self.referrers = referrers
         self.uniques = Uniques(steps)
         self.constraints = Constraints(steps)
         self._newest: dict[tuple[Model, Any], int] = {}

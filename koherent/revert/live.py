@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from koherent.registry import TrackedModel
+from koherent.registry import M2MTracked, TrackedModel
 from koherent.revert.steps import Planned
 from koherent.revert.values import all_rows, batches
 
@@ -21,18 +21,24 @@ class Live:
 
 def read_live(tracked: TrackedModel, pks: Sequence[Any], lock: bool) -> Live:
     """Read objects and their links; ``lock`` keeps others from changing the rows until the transaction ends."""
+    lock = lock and connections[DEFAULT_DB_ALIAS].features.has_select_for_update
     rows: dict[Any, Any] = {}
     links: dict[Any, dict[str, set[Any]]] = {pk: {m.name: set() for m in tracked.m2m} for pk in pks}
     for batch in batches(pks):
+        for m2m in tracked.m2m if lock else ():
+            # In the order in which Django deletes: links, then their owners.
+            list(_links(m2m, batch).order_by("pk").select_for_update().values_list("pk"))
         queryset = all_rows(tracked.model).filter(pk__in=batch).order_by("pk")
-        if lock and connections[DEFAULT_DB_ALIAS].features.has_select_for_update:
-            queryset = queryset.select_for_update(of=("self",))
-        rows.update((row.pk, row) for row in queryset)
+        rows.update((row.pk, row) for row in (queryset.select_for_update(of=("self",)) if lock else queryset))
         for m2m in tracked.m2m:
-            found = all_rows(m2m.through).filter(**{f"{m2m.source_attname}__in": batch}).order_by()
+            found = _links(m2m, batch).order_by()
             for source, target in found.values_list(m2m.source_attname, m2m.target_attname):
                 links[source][m2m.name].add(target)
     return Live(rows, {pk: {name: frozenset(keys) for name, keys in own.items()} for pk, own in links.items()})
+
+
+def _links(m2m: M2MTracked, owners: Sequence[Any]) -> Any:
+    return all_rows(m2m.through).filter(**{f"{m2m.source_attname}__in": owners})
 
 
 def built(step: Planned) -> Any:

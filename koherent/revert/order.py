@@ -1,5 +1,7 @@
 """The order in which steps are done."""
 
+from collections.abc import Collection
+
 from koherent.revert.steps import Planned
 from koherent.revert.values import Model, concrete
 
@@ -8,7 +10,17 @@ _SIGN = {"-": -1, "~": 0, "+": 1}
 
 def in_order(steps: list[Planned]) -> list[Planned]:
     """Deletions, children first; changes; creations, parents first."""
-    involved = {concrete(step.tracked.model) for step in steps}
+    rank = depths({concrete(step.tracked.model) for step in steps})
+
+    def place(step: Planned) -> tuple[int, int, str]:
+        sign = _SIGN[step.action]
+        return sign, sign * rank[concrete(step.tracked.model)], step.tracked.label
+
+    return sorted(steps, key=place)
+
+
+def depths(models: Collection[Model]) -> dict[Model, int]:
+    """How deep each model stands among the others: what refers to another one stands deeper."""
     rank: dict[Model, int] = {}
 
     def depth(model: Model, seen: frozenset[Model]) -> int:
@@ -16,7 +28,7 @@ def in_order(steps: list[Planned]) -> list[Planned]:
             parents = {
                 concrete(f.remote_field.model)
                 for f in model._meta.concrete_fields
-                if f.remote_field is not None and concrete(f.remote_field.model) in involved
+                if f.remote_field is not None and concrete(f.remote_field.model) in models
             }
             # A cycle has no order; its constraints are deferred to the end of the transaction.
             found = 1 + max((depth(p, seen | {model}) for p in parents - seen - {model}), default=-1)
@@ -25,11 +37,6 @@ def in_order(steps: list[Planned]) -> list[Planned]:
             rank[model] = found
         return rank[model]
 
-    for model in sorted(involved, key=lambda m: m._meta.label_lower):
+    for model in sorted(models, key=lambda m: m._meta.label_lower):
         depth(model, frozenset())
-
-    def place(step: Planned) -> tuple[int, int, str]:
-        sign = _SIGN[step.action]
-        return sign, sign * rank[concrete(step.tracked.model)], step.tracked.label
-
-    return sorted(steps, key=place)
+    return rank

@@ -1,4 +1,4 @@
-"""Unique values may move within a plan: who holds what another one gets lets go of it first."""
+"""Unique values may move within a plan: who holds what another one gets, lets go of it first."""
 
 import random
 import uuid
@@ -9,26 +9,20 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, connections, models
 
 from koherent.registry import TrackedModel
-from koherent.revert import copying
 from koherent.revert.steps import Planned
 from koherent.revert.uniques import Unique
 from koherent.revert.values import all_rows, batches, concrete
 
 
-def park(tracked: TrackedModel, vacated: Sequence[tuple[Unique, Sequence[Planned]]]) -> None:
-    """Rows that hold what others of the same plan get let go of it.
-
-    They get a value that nobody holds, for the moment; where no field of theirs can have one, their own new values.
-    """
-    for unique, steps in vacated:
-        left = list(steps)
-        for f in (f for f in concrete(tracked.model)._meta.concrete_fields if f.attname in unique):
-            parked = [step for step in left if f.attname in step.columns.index]
-            if parked and (f.null or _placeholder(f) is not None):
-                _move_away(tracked, f, parked)
-                left = [step for step in left if f.attname not in step.columns.index]
-        if left:
-            copying.update(tracked, left)
+def park(tracked: TrackedModel, unique: Unique, steps: Sequence[Planned]) -> list[Planned]:
+    """The steps' rows get a value that nobody holds, for the moment; returns those that have no field for one."""
+    left = list(steps)
+    for f in (f for f in concrete(tracked.model)._meta.concrete_fields if f.attname in unique):
+        parked = [step for step in left if f.attname in step.columns.index]
+        if parked and (f.null or _placeholder(f) is not None):
+            _move_away(tracked, f, parked)
+            left = [step for step in left if f.attname not in step.columns.index]
+    return left
 
 
 def _move_away(tracked: TrackedModel, model_field: Any, steps: Sequence[Planned]) -> None:

@@ -14,12 +14,14 @@ from koherent.revert.delta import delta_of
 from koherent.revert.integrity import Integrity
 from koherent.revert.later import name_later_entries
 from koherent.revert.live import read_live
-from koherent.revert.order import in_order
+from koherent.revert.nulling import nulling_steps
+from koherent.revert.order import depths, in_order
 from koherent.revert.planner import Planner
+from koherent.revert.references import Referrers
 from koherent.revert.steps import Planned
 from koherent.revert.types import Progress
 from koherent.revert.validity import check_clean
-from koherent.revert.values import BATCH, all_rows, batches
+from koherent.revert.values import BATCH, all_rows, batches, concrete
 from koherent.revert.versions import Versions
 
 # SQLite takes so many parts of a UNION, and more.
@@ -41,6 +43,10 @@ class Plan:
                 return
             for step in fresh:
                 step.skipped = True
+            active = {step.key for step in self.steps if not step.skipped}
+            for step in self.steps:
+                if not step.causes <= active:
+                    step.skipped = True
             self.integrity.check([step for step in self.steps if not step.skipped])
 
 
@@ -85,14 +91,17 @@ def entry_plan(tracked: TrackedModel, pk: Any, history_id: int, planning: Planni
     step = planner.to_version(pk, versions.read([history_id])[history_id])
     steps = [] if step is None else [step]
     planning.guard.check(tracked, {history_id: pk}, steps)
-    return _checked(steps)
+    return _checked(steps, planning)
 
 
 def assignation_plan(assignation_id: str, objects: Mapping[TrackedModel, int], planning: Planning) -> Plan:
     """The plan to undo an assignation that wrote about ``objects``. Raises ``HistoryPruned``."""
     steps: list[Planned] = []
     done, total = 0, sum(objects.values())
-    for tracked, count in objects.items():
+    depth = depths({concrete(tracked.model) for tracked in objects})
+    # Rows are locked in the order in which Django deletes: a cascade under way and we must not wait for each other.
+    for tracked in sorted(objects, key=lambda t: (-depth[concrete(t.model)], t.label)):
+        count = objects[tracked]
         versions = Versions(tracked)
         planner = Planner(tracked, planning.guard.label)
         pks = versions.objects_of(assignation_id) if count > BATCH else None
@@ -100,7 +109,7 @@ def assignation_plan(assignation_id: str, objects: Mapping[TrackedModel, int], p
             steps += _undo_batch(assignation_id, batch, versions, planner, planning)
             done += count if batch is None else len(batch)
             planning.tell(done, total)
-    return _checked(steps)
+    return _checked(steps, planning)
 
 
 def _undo_batch(
@@ -125,9 +134,10 @@ def _undo_batch(
     return list(planned.values())
 
 
-def _checked(steps: list[Planned]) -> Plan:
-    ordered = in_order(steps)
-    integrity = Integrity(ordered)
+def _checked(steps: list[Planned], planning: Planning) -> Plan:
+    referrers = Referrers(steps)
+    ordered = in_order([*steps, *nulling_steps(steps, referrers, planning.guard, planning.lock)])
+    integrity = Integrity(ordered, referrers)
     integrity.check(ordered)
     check_clean(ordered)
     return Plan(ordered, integrity)

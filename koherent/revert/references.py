@@ -90,7 +90,7 @@ def _target(foreign: Any) -> Column:
 class Relation:
     """A way to refer to a model: rows of ``model`` by ``field``, or, with ``link``, by a many-to-many field.
 
-    ``nulled``: when the object goes, the reference becomes null. ``named`` and ``attname`` are the columns to read.
+    ``nulled``: when the object goes, the reference becomes null. ``source``, ``named`` and ``path`` are where to read.
     """
 
     model: Model
@@ -152,7 +152,7 @@ class Referrers:
                 continue
             kinds: dict[tuple[str, str, Model], set[Any]] = defaultdict(set)
             for relation, pk in self.left(step, by_key):
-                if not relation.nulled:
+                if not (relation.nulled and is_history(relation.model)):
                     kinds[relation.model._meta.label, relation.field.name, relation.model].add(pk)
             for (_label, name, model), pks in sorted(kinds.items(), key=lambda item: item[0][:2]):
                 message = f"{model._meta.verbose_name_plural} still refer to it ({name})."
@@ -183,6 +183,12 @@ def relations_to(model: Model) -> tuple[Relation, ...]:
             key: Any = referring._meta.get_field(owner.m2m_field_name())
             found.append(Relation(concrete(owner.model), owner, True, False, key.attname, path, referring))
     return tuple(found)
+
+
+@cache
+def is_history(model: Model) -> bool:
+    """Whether it is a table of django-simple-history's kind, which lets go of what its entries refer to."""
+    return hasattr(model, "instance_type") and hasattr(model, "history_type")
 
 
 @cache

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from koherent.registry import M2MTracked, TrackedModel
 from koherent.revert.types import Conflict, ConflictCode
@@ -14,6 +14,11 @@ from koherent.revert.values import Model, concrete
 OVERRIDABLE = frozenset({ConflictCode.CHANGED_SINCE, ConflictCode.UNTRACKED_FIELDS})
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
+#: In ``Planned.sources``: the value is null, and no history row says so.
+NO_SOURCE = 0
+
+#: Identifies an object among all steps: its concrete model and its key.
+ObjectKey: TypeAlias = tuple[Model, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +55,8 @@ class Planned:
     are the history rows that hold each value of ``then``. A deletion is about all fields, a change about those that it
     writes. ``links_now`` and ``links_then`` are the other sides' keys of the many-to-many fields that are written;
     ``link_sources`` tells which history row holds each link that comes. ``uniques`` are the unique values afterwards,
-    for each set of attributes that the step writes.
+    for each set of attributes that the step writes. ``causes`` are deletions that need this step, because its object
+    refers to what goes; without them it is not done.
     """
 
     tracked: TrackedModel
@@ -65,13 +71,14 @@ class Planned:
     links_then: Mapping[str, frozenset[Any]] = field(default_factory=lambda: NOTHING)
     link_sources: Mapping[tuple[str, Any], int] = field(default_factory=lambda: NOTHING)
     uniques: Mapping[tuple[str, ...], tuple[Any, ...]] = field(default_factory=lambda: NOTHING)
+    causes: frozenset[ObjectKey] = frozenset()
     conflicts: tuple[Conflict, ...] = ()
     stubborn: bool = False
     skipped: bool = False
 
     @property
-    def key(self) -> tuple[Model, Any]:
-        """Identifies the object among all steps."""
+    def key(self) -> ObjectKey:
+        """The object."""
         return concrete(self.tracked.model), self.pk
 
     @property

@@ -82,9 +82,9 @@ class Uniques:
             for unique, value in _gets(step):
                 holders = self._holders[model, unique].get(value, set()) - {step.pk}
                 leaving = {pk for pk in holders if _leaves(by_key.get((model, pk)), unique, value)}
-                moving = {pk for pk in leaving if by_key[model, pk].action == "~"}
-                if moving:
-                    self._vacating[model, unique] |= moving
+                in_time = {pk for pk in leaving if step.action == "+" and by_key[model, pk].action == "-"}
+                if leaving - in_time:
+                    self._vacating[model, unique] |= leaving - in_time
                 holders -= leaving
                 if not holders and counts[model, unique, value] < 2:
                     continue

@@ -5,14 +5,13 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
 
-from koherent import recorder, registry
+from koherent import recorder
 from koherent.registry import TrackedModel
 from koherent.revert import copying
 from koherent.revert.parking import park
 from koherent.revert.plan import Plan
 from koherent.revert.steps import Planned
 from koherent.revert.types import Key, Progress
-from koherent.revert.uniques import Unique
 from koherent.revert.values import Model, all_rows, batches, concrete
 
 Steps = dict[TrackedModel, list[Planned]]
@@ -38,15 +37,18 @@ class Writer:
         """Returns the keys of the new entries."""
         for tracked, steps in self.deletions.items():
             self.record(tracked, [step.pk for step in steps], "-")
-        self.null_references()
-        for tracked, steps in self.deletions.items():
-            self.delete(tracked, steps)
+        self.let_go()
+        for tracked in {**self.changes, **self.deletions}:
+            self.vacate(tracked)
+        # Changes come before deletions: a database that cascades by itself would take the changed rows along.
         for tracked, steps in self.changes.items():
-            park(tracked, self.vacated(tracked))
             for batch in batches(steps):
                 copying.update(tracked, batch)
                 self.tell(len(batch))
             self.touched[tracked].update(step.pk for step in steps)
+        for tracked, steps in self.deletions.items():
+            self.delete(tracked, [step.pk for step in steps])
+            self.tell(len(steps))
         for tracked, steps in self.creations.items():
             for batch in batches(steps):
                 copying.insert(tracked, batch)
@@ -61,14 +63,14 @@ class Writer:
             self.record(tracked, sorted(pks, key=str), "~", links=True)
         return self.written
 
-    def vacated(self, tracked: TrackedModel) -> list[tuple[Unique, list[Planned]]]:
-        """Unique attributes of a model, and the steps of those rows that hold what others get."""
+    def vacate(self, tracked: TrackedModel) -> None:
+        """Rows that hold unique values which others get let go of them first, or go themselves."""
         model, integrity = concrete(tracked.model), self.plan.integrity
-        return [
-            (unique, [self.by_key[model, pk] for pk in pks])
-            for held, unique, pks in [*integrity.uniques.vacated, *integrity.constraints.vacated]
-            if held is model
-        ]
+        for held, unique, pks in [*integrity.uniques.vacated, *integrity.constraints.vacated]:
+            if held is model:
+                left = park(tracked, unique, [self.by_key[model, pk] for pk in pks])
+                copying.update(tracked, [step for step in left if step.action == "~"])
+                self.delete(tracked, [step.pk for step in left if step.action == "-"])
 
     def tell(self, count: int) -> None:
         """So many more objects have been written."""
@@ -81,8 +83,8 @@ class Writer:
         ids = recorder.record(tracked, DEFAULT_DB_ALIAS, pks, action, links=links)
         self.written += [(tracked.label, history_id) for history_id in ids]
 
-    def null_references(self) -> None:
-        """What refers to a deleted object, and may be without, lets go of it."""
+    def let_go(self) -> None:
+        """Entries of the trail lose their reference to a deleted account, as when it is deleted by other means."""
         nulls: dict[tuple[Model, str], set[Any]] = defaultdict(set)
         for steps in self.deletions.values():
             for step in steps:
@@ -91,11 +93,8 @@ class Writer:
         for (model, name), pks in nulls.items():
             for batch in batches(list(pks)):
                 all_rows(model).filter(pk__in=batch).update(**{name: None})
-            referring = registry.for_model(model)
-            if referring is not None:
-                self.touched[referring].update(pks)
 
-    def delete(self, tracked: TrackedModel, steps: list[Planned]) -> None:
+    def delete(self, tracked: TrackedModel, pks: list[Any]) -> None:
         """Rows, their links and nothing else: the plan knows of every other row that refers to them."""
         relations: list[Any] = [r for r in tracked.model._meta.get_fields(include_hidden=True) if r.auto_created]
         links = {
@@ -104,12 +103,11 @@ class Writer:
             if not r.concrete and r.one_to_many and r.related_model._meta.auto_created
         }
         links |= {(m2m.through, m2m.source_attname) for m2m in tracked.m2m}
-        for batch in batches([step.pk for step in steps]):
+        for batch in batches(pks):
             for through, attname in links:
                 all_rows(through).filter(**{f"{attname}__in": batch})._raw_delete(DEFAULT_DB_ALIAS)
             for table in (tracked.model, *tracked.model._meta.get_parent_list()):
                 all_rows(table).filter(pk__in=batch)._raw_delete(DEFAULT_DB_ALIAS)
-            self.tell(len(batch))
 
     def write_links(self, tracked: TrackedModel, steps: list[Planned]) -> None:
         """Many-to-many links go and come as the plan says."""

@@ -382,5 +382,40 @@ class Locker(models.Model):
         super().save(*args, **kwargs)
 
 
+class Mark(models.Model):
+    """What boxes are marked with."""
+
+    name = models.CharField(max_length=20, unique=True)
+    history = HistoryField(label="name")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Shelf(models.Model):
+    """A UUID key, a unique name and a reference to itself."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=20, unique=True)
+    above = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True)
+    history = HistoryField(label="name")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Box(models.Model):
+    """A required and a nullable reference to a shelf, a unique number, and marks."""
+
+    code = models.IntegerField(unique=True)
+    shelf = models.ForeignKey(Shelf, on_delete=models.CASCADE, related_name="boxes")
+    spare = models.ForeignKey(Shelf, on_delete=models.SET_NULL, null=True, blank=True, related_name="spares")
+    marks = models.ManyToManyField(Mark, blank=True)
+    history = HistoryField(label="code", m2m_fields=[marks])
+
+    def __str__(self) -> str:
+        return f"{self.code}"
+
+
 # Django finds the models of an app in its ``models`` module.
 from tests.wide.option_models import *  # noqa: E402, F403

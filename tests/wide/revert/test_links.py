@@ -127,3 +127,16 @@ def test_what_others_link_to_keeps_its_object(people: list[Person]) -> None:
     people[0].teams.add(team, through_defaults={"role": "captain"})
     report = undo(policy=RevertPolicy.OVERWRITE)
     assert codes(report) == {"red": {ConflictCode.STILL_REFERENCED}}
+
+
+def test_a_symmetrical_link_goes_back_on_both_sides(people: list[Person]) -> None:
+    ann, bob, cat = people
+    ann.friends.add(bob)
+
+    def work() -> None:
+        ann.friends.add(cat)
+        bob.friends.remove(ann)
+
+    there_and_back(work)
+    assert list(ann.friends.all()) == [bob]
+    assert list(bob.friends.all()) == [ann]

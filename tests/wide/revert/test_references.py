@@ -3,10 +3,13 @@
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.db.models import ProtectedError
 
 from koherent import audit, registry
-from koherent.revert import ConflictCode, RevertPolicy, RevertStatus, revert_to
+from koherent.errors import Forbidden
+from koherent.policy import Viewer
+from koherent.revert import ConflictCode, RevertPolicy, RevertStatus, revert_assignation, revert_to
 from tests.wide.models import (
     Calibration,
     Chicken,
@@ -134,17 +137,63 @@ def test_what_others_hang_on_an_object_keeps_it(unit: Unit, rule: str) -> None:
     assert state() == before
 
 
-def test_a_reference_that_may_be_empty_lets_go_and_comes_back(unit: Unit) -> None:
+def test_a_reference_that_may_be_empty_lets_go_as_a_step_that_is_shown(unit: Unit) -> None:
     with audit(assignation_id="work"):
         Unit.objects.create(code="new", name="new unit")
     Dependent.objects.create(name="theirs", nulled_id="new")
     before = state()
     report = undo()
     assert applied(report)
+    assert [step.action + step.object_label for step in report.steps] == ["-new unit", "~theirs"]
+    assert [(c.field, c.old, c.new) for c in report.steps[1].changes] == [("nulled", "new", None)]
     assert Dependent.objects.get(name="theirs").nulled_id is None
     assert report.assignation_id is not None
     assert applied(undo(report.assignation_id))
     assert state() == before
+
+
+def test_an_object_that_changes_anyway_lets_go_in_the_same_step(unit: Unit) -> None:
+    theirs = Dependent.objects.create(name="theirs")
+    with audit(assignation_id="work"):
+        Unit.objects.create(code="new", name="new unit")
+        Dependent.objects.filter(pk=theirs.pk).update(name="changed", dangling_id="kg")
+    Dependent.objects.filter(pk=theirs.pk).update(nulled_id="new")
+    report = undo()
+    assert applied(report)
+    assert {c.field for c in report.steps[1].changes} == {"name", "nulled", "dangling"}
+    theirs.refresh_from_db()
+    assert (theirs.name, theirs.nulled_id, theirs.dangling_id) == ("theirs", None, None)
+
+
+def test_who_refers_to_what_stays_does_not_let_go(unit: Unit) -> None:
+    with audit(assignation_id="work"):
+        Unit.objects.create(code="new", name="new unit")
+        Unit.objects.create(code="free", name="free unit")
+    Dependent.objects.create(name="theirs", nulled_id="new")
+    Unit.objects.filter(code="new").update(name="edited")
+    report = undo(policy=RevertPolicy.SKIP_CONFLICTS)
+    assert applied(report)
+    assert {step.object_label: step.applied for step in report.steps} == {
+        "edited": False,
+        "theirs": False,
+        "free unit": True,
+    }
+    assert Dependent.objects.get(name="theirs").nulled_id == "new"
+
+
+def test_letting_go_needs_the_right_to_change(unit: Unit) -> None:
+    with audit(assignation_id="work"):
+        Unit.objects.create(code="new", name="new unit")
+    Dependent.objects.create(name="theirs", nulled_id="new")
+    user = User.objects.create_user("ada")
+    needed = ["view_historicalunit", "delete_unit", "view_historicaldependent", "change_dependent"]
+    for number, codename in enumerate(needed):
+        user.user_permissions.add(Permission.objects.get(codename=codename))
+        viewer = Viewer(user=User.objects.get(pk=user.pk))
+        if number + 1 < len(needed):
+            with pytest.raises(Forbidden):
+                revert_assignation(viewer, "work")
+    assert applied(revert_assignation(viewer, "work"))
 
 
 def test_a_reference_without_a_constraint_may_dangle(unit: Unit) -> None:
@@ -261,3 +310,9 @@ def test_every_step_has_its_entry() -> None:
         ("child", "+", "back", "revert"),
         ("top", "+", "back", "revert"),
     ]
+
+
+def test_what_set_default_and_set_did_to_others_is_repaired(unit: Unit) -> None:
+    Unit.objects.create(code="stand-in", name="calls")
+    Dependent.objects.create(name="one", defaulting=unit, falling_back=unit, calling=unit)
+    there_and_back(lambda: Unit.objects.get(code="kg").delete())
