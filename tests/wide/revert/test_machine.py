@@ -4,9 +4,10 @@
 """
 
 import copy
+import itertools
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -50,11 +51,17 @@ def in_database() -> State:
     return found
 
 
+def in_order(options: Iterable[Any]) -> list[Any]:
+    """The same for the same run: keys by their numbers, anything else as it comes."""
+    given = list(options)
+    return sorted(given, key=lambda key: (len(key), key)) if all(isinstance(key, str) for key in given) else given
+
+
 class Work:
     """Each change is made to the tables and to the state in memory."""
 
-    def __init__(self, state: State, draw: Draw) -> None:
-        self.state, self.draw = state, draw
+    def __init__(self, state: State, draw: Draw, numbers: Iterator[int]) -> None:
+        self.state, self.draw, self.numbers = state, draw, numbers
 
     def change(self) -> None:
         """One change of any kind that is possible now."""
@@ -73,10 +80,10 @@ class Work:
         self.one(possible)()
 
     def one(self, options: Any) -> Any:
-        return self.draw(st.sampled_from(list(options)))
+        return self.draw(st.sampled_from(in_order(options)))
 
     def maybe(self, options: Any) -> Any:
-        return self.draw(st.none() | st.sampled_from(sorted(options)))
+        return self.draw(st.none() | st.sampled_from(in_order(options)))
 
     def free(self, model: str) -> str | None:
         left = [name for name in NAMES if name not in {row["name"] for row in self.state[model].values()}]
@@ -85,18 +92,18 @@ class Work:
     def create_shelf(self) -> None:
         name, above = self.free("shelf"), self.maybe(self.state["shelf"]) if self.state["shelf"] else None
         if name is not None:
-            made = Shelf.objects.create(name=name, above_id=above)
+            made = Shelf.objects.create(id=uuid.UUID(int=next(self.numbers)), name=name, above_id=above)
             self.state["shelf"][str(made.pk)] = {"name": name, "above": above}
 
     def create_mark(self) -> None:
         name = self.free("mark")
         if name is not None:
-            self.state["mark"][str(Mark.objects.create(name=name).pk)] = {"name": name}
+            self.state["mark"][str(Mark.objects.create(id=next(self.numbers), name=name).pk)] = {"name": name}
 
     def create_box(self) -> None:
         code = max((row["code"] for row in self.state["box"].values()), default=0) + self.draw(st.integers(1, 3))
         shelf, spare = self.one(self.state["shelf"]), self.maybe(self.state["shelf"])
-        made = Box.objects.create(code=code, shelf_id=uuid.UUID(shelf), spare_id=spare)
+        made = Box.objects.create(id=next(self.numbers), code=code, shelf_id=uuid.UUID(shelf), spare_id=spare)
         self.state["box"][str(made.pk)] = {"code": code, "shelf": shelf, "spare": spare, "marks": set()}
 
     def rename_shelf(self) -> None:
@@ -131,7 +138,7 @@ class Work:
 
     def mark_box(self) -> None:
         key = self.one(self.state["box"])
-        marks = {int(mark) for mark in self.state["mark"] if self.draw(st.booleans())}
+        marks = {int(mark) for mark in in_order(self.state["mark"]) if self.draw(st.booleans())}
         Box.objects.get(pk=key).marks.set(marks)
         self.state["box"][key]["marks"] = marks
 
@@ -142,7 +149,7 @@ class Work:
         self.swap(Box, "box", "code", -1)
 
     def swap(self, model: Any, label: str, field: str, between: Any) -> None:
-        keys = self.draw(st.permutations(sorted(self.state[label])))[:2]
+        keys = self.draw(st.permutations(in_order(self.state[label])))[:2]
         rows = [self.state[label][key] for key in keys]
         one, other = (row[field] for row in rows)
         for key, value in ((keys[0], between), (keys[1], one), (keys[0], other)):
@@ -203,6 +210,8 @@ class Machine(RuleBasedStateMachine):
         self.atomic.__enter__()
         self.scope = scope_for(Viewer(user=User.objects.create_superuser("root")))
         self.state = in_database()
+        # Keys of our own: the database's differ from run to run.
+        self.numbers = itertools.count(1)
         self.moments: list[tuple[Any, State]] = []
         self.assignations: list[str] = []
         self.last: tuple[str, State] | None = None
@@ -224,7 +233,7 @@ class Machine(RuleBasedStateMachine):
         self.last = None
 
     def _do(self, data: Any, changes: int, assignation_id: str | None) -> None:
-        work = Work(self.state, data.draw)
+        work = Work(self.state, data.draw, self.numbers)
         with nullcontext() if assignation_id is None else audit(assignation_id=assignation_id):
             for _ in range(changes):
                 work.change()
