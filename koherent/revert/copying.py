@@ -12,6 +12,8 @@ from koherent.revert.values import all_rows, automatic, stamped
 
 #: Which of a step's history rows each of its fields comes from: places in the list of distinct rows; -1: null.
 Pattern = tuple[int, ...]
+#: An object's key, and its distinct history rows.
+Group = tuple[Any, tuple[int, ...]]
 
 
 def update(tracked: TrackedModel, steps: Sequence[Planned]) -> None:
@@ -48,13 +50,15 @@ def insert_links(m2m: M2MTracked, pairs: Sequence[tuple[int, Any]]) -> None:
     for history_id, key in pairs:
         params += [history_id, target.get_db_prep_value(key, connection)]
     table = quote(through.db_table)
+    # SQLite takes CROSS JOIN for the order of its loops.
+    join = "CROSS JOIN" if connection.vendor == "sqlite" else "JOIN"
     there = " AND ".join(f"x.{quote(f.column)} = t.{then[f]}" for f in (source, target))
     with connection.cursor() as cursor:
         cursor.execute(
             f"WITH v(row_id, target) AS (VALUES {', '.join(['(%s, %s)'] * len(pairs))}) "
             f"INSERT INTO {table} ({', '.join(quote(f.column) for f in fields)}) "
-            f"SELECT {', '.join(f't.{then[f]}' for f in fields)} FROM {quote(history.db_table)} t "
-            f"JOIN v ON v.row_id = t.{quote('history_id')} AND v.target = t.{then[target]} "
+            f"SELECT {', '.join(f't.{then[f]}' for f in fields)} FROM v {join} {quote(history.db_table)} t "
+            f"ON v.row_id = t.{quote('history_id')} AND v.target = t.{then[target]} "
             f"WHERE NOT EXISTS (SELECT 1 FROM {table} x WHERE {there})",
             params,
         )
@@ -78,23 +82,22 @@ def delete_links(m2m: M2MTracked, pairs: Sequence[tuple[Any, Any]]) -> None:
         )
 
 
-def _patterns(steps: Sequence[Planned]) -> Iterator[tuple[tuple[Columns, Pattern], list[tuple[int, ...]]]]:
-    """Steps that one statement serves: their fields and pattern, and the distinct history rows of each step."""
-    groups: dict[tuple[Columns, Pattern], list[tuple[int, ...]]] = defaultdict(list)
+def _patterns(steps: Sequence[Planned]) -> Iterator[tuple[tuple[Columns, Pattern], list[Group]]]:
+    """Steps that one statement serves: their fields and pattern, and each one's key and distinct history rows."""
+    groups: dict[tuple[Columns, Pattern], list[Group]] = defaultdict(list)
     for step in steps:
         places: dict[int, int] = {}
         pattern = tuple(-1 if s == NO_SOURCE else places.setdefault(s, len(places)) for s in step.sources)
-        groups[step.columns, pattern].append(tuple(places))
+        groups[step.columns, pattern].append((step.pk, tuple(places)))
     yield from groups.items()
 
 
 class _Copy:
-    """The statements of one group: ``rows`` are the history rows of each object."""
+    """The statements of one group: ``rows`` are the history rows of each object, ``keys`` the objects."""
 
-    def __init__(
-        self, tracked: TrackedModel, columns: Columns, pattern: Pattern, rows: Sequence[tuple[int, ...]]
-    ) -> None:
-        self.tracked, self.columns, self.rows = tracked, columns, rows
+    def __init__(self, tracked: TrackedModel, columns: Columns, pattern: Pattern, group: Sequence[Group]) -> None:
+        self.tracked, self.columns = tracked, columns
+        self.keys, self.rows = [key for key, _ in group], [rows for _, rows in group]
         self.connection = connections[DEFAULT_DB_ALIAS]
         self.quote = self.connection.ops.quote_name
         self.history = cast(Any, tracked.history_model._meta)
@@ -110,14 +113,31 @@ class _Copy:
             if not fields and not stamps:
                 continue
             name = self.quote(meta.db_table)
+            key = f"{name}.{self.quote(meta.pk.column)}"
             sets = [f"{self.quote(f.column)} = {self.then(f)}" for f in fields]
             sets += [f"{self.quote(f.column)} = %s" for f in stamps]
             values = [f.get_db_prep_save(value, self.connection) for f, value in stamps.items()]
+            if self.connection.vendor == "sqlite":
+                self.update_each(f"UPDATE {name} SET {', '.join(sets)}", key, values)
+                continue
             given, source, condition, before, after = self.sources([])
             self.execute(
-                f"{given}UPDATE {name} SET {', '.join(sets)} FROM {source} "
-                f"WHERE h0.{self.key} = {name}.{self.quote(meta.pk.column)}{condition}",
+                f"{given}UPDATE {name} SET {', '.join(sets)} FROM {source} WHERE h0.{self.key} = {key}{condition}",
                 [*before, *values, *after],
+            )
+
+    def update_each(self, update: str, key: str, values: list[Any]) -> None:
+        """SQLite's planner, once misled by old statistics, joins in quadratic time; looking up keys it cannot err."""
+        numbers = range(len(self.rows[0]))
+        history, history_id = self.quote(self.history.db_table), self.quote("history_id")
+        tables = ", ".join(f"{history} h{n}" for n in numbers)
+        found = " AND ".join(f"h{n}.{history_id} = %s" for n in numbers)
+        pk: Any = self.tracked.model._meta.pk
+        keys = [pk.get_db_prep_value(step_key, self.connection) for step_key in self.keys]
+        with self.connection.cursor() as cursor:
+            cursor.executemany(
+                f"{update} FROM {tables} WHERE {key} = %s AND {found}",
+                [(*values, one, *row) for one, row in zip(keys, self.rows, strict=True)],
             )
 
     def insert(self) -> None:
@@ -168,7 +188,9 @@ class _Copy:
             params += row
             params += [f.get_db_prep_save(f.get_default(), self.connection) for f in per_row]
         given = f"WITH v({', '.join(names)}) AS (VALUES {', '.join([group] * len(self.rows))}) "
-        joined = " ".join(f"JOIN {history} h{n} ON h{n}.{history_id} = v.s{n}" for n in range(width))
+        # SQLite takes CROSS JOIN for the order of its loops.
+        join = "CROSS JOIN" if self.connection.vendor == "sqlite" else "JOIN"
+        joined = " ".join(f"{join} {history} h{n} ON h{n}.{history_id} = v.s{n}" for n in range(width))
         return given, f"v {joined}", "", params, []
 
     def then(self, model_field: Any) -> str:
