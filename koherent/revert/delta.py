@@ -12,10 +12,10 @@ from koherent.revert.versions import Version
 
 @dataclass(eq=False)
 class Delta:
-    """Per field: the value ``before``, the history row that holds it (``source``), and what the assignation ``left``.
+    """Per field or link (False: there is none): the value ``before``, and what the assignation ``left``.
 
-    ``broken`` names fields that somebody else changed in between, with the history row of that change. ``existed`` and
-    ``exists``: whether the object did before and does after.
+    ``source`` is the history row that holds the former. ``broken`` names fields that somebody else changed in between,
+    with the history row of that change. ``existed`` and ``exists``: whether the object did before and does after.
     """
 
     last: int
@@ -68,11 +68,10 @@ def _compare(delta: Delta, before: Version, row: Version) -> None:
         then = old.get(name, ABSENT)
         if value is then or same(value, then):
             continue
-        if isinstance(name, str):
-            if then is not ABSENT:
-                delta.moved(name, then, value, before.id)
-        elif name[0] in before.known:
-            delta.moved(name, False, True, before.id)
-    for name in old:
+        if then is not ABSENT:
+            delta.moved(name, then, value, before.id)
+        elif not isinstance(name, str) and name[0] in before.known:
+            delta.moved(name, False, value, before.id)
+    for name, value in old.items():
         if not isinstance(name, str) and name not in new and name[0] in row.known:
-            delta.moved(name, True, False, before.id)
+            delta.moved(name, value, False, before.id)

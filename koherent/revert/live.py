@@ -7,23 +7,24 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from koherent.registry import M2MTracked, TrackedModel
+from koherent.revert.links import read_links
 from koherent.revert.steps import Planned
 from koherent.revert.values import all_rows, batches
 
 
 @dataclass(eq=False)
 class Live:
-    """Rows by key, and links: key -> many-to-many field -> keys of the other side."""
+    """Rows by key, and links: key -> many-to-many field -> key of the other side -> what the link says."""
 
     rows: dict[Any, Any]
-    links: dict[Any, dict[str, frozenset[Any]]]
+    links: dict[Any, dict[str, dict[Any, Any]]]
 
 
 def read_live(tracked: TrackedModel, pks: Sequence[Any], lock: bool) -> Live:
     """Read objects and their links; ``lock`` keeps others from changing the rows until the transaction ends."""
     lock = lock and connections[DEFAULT_DB_ALIAS].features.has_select_for_update
     rows: dict[Any, Any] = {}
-    links: dict[Any, dict[str, set[Any]]] = {pk: {m.name: set() for m in tracked.m2m} for pk in pks}
+    links: dict[Any, dict[str, dict[Any, Any]]] = {pk: {m.name: {} for m in tracked.m2m} for pk in pks}
     for batch in batches(pks):
         for m2m in tracked.m2m if lock else ():
             # In the order in which Django deletes: links, then their owners.
@@ -31,10 +32,9 @@ def read_live(tracked: TrackedModel, pks: Sequence[Any], lock: bool) -> Live:
         queryset = all_rows(tracked.model).filter(pk__in=batch).order_by("pk")
         rows.update((row.pk, row) for row in (queryset.select_for_update(of=("self",)) if lock else queryset))
         for m2m in tracked.m2m:
-            found = _links(m2m, batch).order_by()
-            for source, target in found.values_list(m2m.source_attname, m2m.target_attname):
-                links[source][m2m.name].add(target)
-    return Live(rows, {pk: {name: frozenset(keys) for name, keys in own.items()} for pk, own in links.items()})
+            for source, own in read_links(m2m, _links(m2m, batch), m2m.source_attname).items():
+                links[source][m2m.name] = own
+    return Live(rows, links)
 
 
 def _links(m2m: M2MTracked, owners: Sequence[Any]) -> Any:

@@ -7,6 +7,7 @@ from django.db import DEFAULT_DB_ALIAS
 
 from koherent.registry import TrackedModel
 from koherent.revert.delta import Delta
+from koherent.revert.links import Links
 from koherent.revert.live import Live
 from koherent.revert.steps import NOTHING, Columns, ColumnSets, Planned
 from koherent.revert.types import Conflict, ConflictCode
@@ -14,8 +15,6 @@ from koherent.revert.uniques import unique_values, written_uniques
 from koherent.revert.validity import field_errors
 from koherent.revert.values import ABSENT, Name, automatic, base_name, concrete, same, stamped, value_of, writable
 from koherent.revert.versions import Version
-
-Links = Mapping[str, frozenset[Any]]
 
 
 class Planner:
@@ -112,7 +111,7 @@ class Planner:
         values = version.fields()
         sources = dict.fromkeys(values, version.id)
         found = version.links()
-        then = {m.name: frozenset(found.get(m.name, ())) for m in self.tracked.m2m if m.name in version.known}
+        then = {m.name: found.get(m.name, {}) for m in self.tracked.m2m if m.name in version.known}
         links = _Links(then, {(name, key): version.id for name, keys in then.items() for key in keys})
         return self.update(pk, values, sources, links) if here else self.create(pk, values, sources, links)
 
@@ -147,8 +146,7 @@ class Planner:
         if not delta.exists:
             # Somebody created it again meanwhile; links beyond the ones it had then are theirs.
             changed |= {n for n in wrong if not isinstance(n, str)}
-        now = {m: set(targets) for m, targets in self.live.links[pk].items()}
-        step = self.update(pk, values, sources, self._links(delta, now, net))
+        step = self.update(pk, values, sources, self._links(delta, self.live.links[pk], net))
         return None if step is None else _since(step, changed)
 
     def _undo_creation(self, pk: Any, delta: Delta) -> Planned:
@@ -163,28 +161,26 @@ class Planner:
         """The value now of a field or of one link, of an object that is there."""
         if isinstance(name, str):
             return value_of(self.live.rows[pk], self.by_name[name])
-        return name[1] in self.live.links[pk][name[0]]
+        return self.live.links[pk][name[0]].get(name[1], False)
 
-    def _links(
-        self, delta: Delta, now: Mapping[str, set[Any]], net: set[Name] | None = None, base: int | None = None
-    ) -> "_Links":
+    def _links(self, delta: Delta, now: Links, net: set[Name] | None = None, base: int | None = None) -> "_Links":
         """The links as they will be: those of ``now`` (held by ``base``), but the assignation's own taken back."""
         if not self.tracked.m2m:
             return _NO_LINKS
-        sets: dict[str, set[Any]] = {m: set(keys) for m, keys in now.items()}
+        then: dict[str, dict[Any, Any]] = {m: dict(links) for m, links in now.items()}
         sources: dict[tuple[str, Any], int] = {}
         if base is not None:
             sources = {(m, key): base for m, keys in now.items() for key in keys}
         for name, before in delta.before.items():
             if isinstance(name, str) or (net is not None and name not in net):
                 continue
-            keys = sets.setdefault(name[0], set())
-            if before is True:
-                keys.add(name[1])
-                sources[name] = delta.source[name]
+            links = then.setdefault(name[0], {})
+            if before is False or before is ABSENT:
+                links.pop(name[1], None)
             else:
-                keys.discard(name[1])
-        return _Links({m: frozenset(keys) for m, keys in sets.items()}, sources)
+                links[name[1]] = before
+                sources[name] = delta.source[name]
+        return _Links(then, sources)
 
 
 class _Links:
@@ -194,7 +190,7 @@ class _Links:
 
     def __init__(self, then: Links, sources: Mapping[tuple[str, Any], int]) -> None:
         self.then, self.sources = then or NOTHING, sources or NOTHING
-        self.none: Links = {name: frozenset() for name in then} or NOTHING
+        self.none: Links = dict.fromkeys(then, NOTHING) or NOTHING
 
 
 _NO_LINKS = _Links({}, {})

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, models, router
 
 from koherent import registry
+from koherent.revert.links import coming
 from koherent.revert.steps import Planned
 from koherent.revert.types import Conflict, ConflictCode
 from koherent.revert.uniques import Pointing
@@ -77,7 +78,7 @@ def _needed(step: Planned) -> Iterator[tuple[str, Column, Any]]:
                 yield f.name, _target(f), value
     for m2m in step.m2m:
         link: Any = m2m.through._meta.get_field(m2m.field.m2m_reverse_field_name())
-        for value in step.links_then[m2m.name] - step.links_now.get(m2m.name, frozenset()):
+        for value in coming(step, m2m.name):
             yield m2m.name, _target(link), value
 
 

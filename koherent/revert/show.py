@@ -7,9 +7,10 @@ from typing import Any, overload
 
 from koherent import registry
 from koherent.conf import settings
-from koherent.diff import ForeignKeyLabels, compare
+from koherent.diff import FieldChange, ForeignKeyLabels, compare, to_json
 from koherent.policy import Scope
 from koherent.registry import TrackedModel
+from koherent.revert.links import coming
 from koherent.revert.steps import Planned
 from koherent.revert.types import Conflict, ConflictCode, Key, Step
 from koherent.revert.values import batches
@@ -74,12 +75,24 @@ def _show(steps: Sequence[Planned], scope: Scope | None) -> list[Step]:
             tracked=step.tracked,
             object_id=str(step.pk),
             object_label=step.label,
-            changes=compare(step.tracked, old, new, redacted=redacted, labels=labels),
+            changes=compare(step.tracked, old, new, redacted=redacted, labels=labels) + _replaced(step, redacted),
             conflicts=tuple(_conflict(c, scope, redacted, visible) for c in step.conflicts),
             applied=False,
         )
         for step, old, new, redacted in versions
     ]
+
+
+def _replaced(step: Planned, redacted: frozenset[str]) -> tuple[FieldChange, ...]:
+    """Links that stay, and say something else: they go, and come as they were."""
+    changes = []
+    for m2m in step.m2m if step.now is not None else ():
+        keys = to_json(None, [key for key in coming(step, m2m.name) if key in step.links_now.get(m2m.name, {})])
+        if keys and step.links_now[m2m.name].keys() == step.links_then[m2m.name].keys():
+            about: dict[str, Any] = {"field": m2m.name, "label": str(m2m.field.verbose_name)}
+            values = {"redacted": True} if m2m.name in redacted else {"added": keys, "removed": keys}
+            changes.append(FieldChange(**about, **values))
+    return tuple(changes)
 
 
 def _redacted(scope: Scope | None, tracked: TrackedModel) -> frozenset[str]:

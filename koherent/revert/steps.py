@@ -53,7 +53,7 @@ class Planned:
 
     ``now`` and ``then`` are the values of ``columns`` before and after; None: the object does not exist. ``sources``
     are the history rows that hold each value of ``then``. A deletion is about all fields, a change about those that it
-    writes. ``links_now`` and ``links_then`` are the other sides' keys of the many-to-many fields that are written;
+    writes. ``links_now`` and ``links_then`` are the ``links.Links`` of the many-to-many fields that are written;
     ``link_sources`` tells which history row holds each link that comes. ``uniques`` are the unique values afterwards,
     for each set of attributes that the step writes. ``causes`` are deletions that need this step, because its object
     refers to what goes; without them it is not done.
@@ -67,8 +67,8 @@ class Planned:
     then: tuple[Any, ...] | None
     label: str
     sources: tuple[int, ...] = ()
-    links_now: Mapping[str, frozenset[Any]] = field(default_factory=lambda: NOTHING)
-    links_then: Mapping[str, frozenset[Any]] = field(default_factory=lambda: NOTHING)
+    links_now: Mapping[str, Mapping[Any, Any]] = field(default_factory=lambda: NOTHING)
+    links_then: Mapping[str, Mapping[Any, Any]] = field(default_factory=lambda: NOTHING)
     link_sources: Mapping[tuple[str, Any], int] = field(default_factory=lambda: NOTHING)
     uniques: Mapping[tuple[str, ...], tuple[Any, ...]] = field(default_factory=lambda: NOTHING)
     causes: frozenset[ObjectKey] = frozenset()

@@ -1,7 +1,7 @@
 """The token of a plan: exactly what was shown."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.utils.crypto import salted_hmac
@@ -28,7 +28,7 @@ def _described(step: Planned) -> list[Any]:
         # A deletion is about all fields, but for time stamps that move by themselves.
         kept = [(f, value) for f, value in zip(fields, now, strict=True) if not automatic(f)]
         fields, now = [f for f, _ in kept], tuple(value for _, value in kept)
-    links = [[name, _keys(step.links_now.get(name, ())), _keys(keys)] for name, keys in sorted(step.links_then.items())]
+    links = [[name, _keys(step.links_now.get(name, {})), _keys(keys)] for name, keys in sorted(step.links_then.items())]
     if step.action == "-":
         links = [[name, _keys(keys)] for name, keys in sorted(step.links_now.items())]
     return [
@@ -50,5 +50,7 @@ def _json(model_field: Any, value: Any) -> Any:
     return to_json(model_field, value)
 
 
-def _keys(keys: Iterable[Any]) -> list[Any]:
-    return sorted((_json(None, key) for key in keys), key=str)
+def _keys(links: Mapping[Any, Any]) -> list[Any]:
+    """The keys, with what a link says besides."""
+    keys = ((_json(None, key), value) for key, value in links.items())
+    return sorted((key if value is True else [key, to_json(None, value)] for key, value in keys), key=str)

@@ -9,12 +9,13 @@ from django.db import models
 
 from koherent import diff
 from koherent.registry import TrackedModel
+from koherent.revert.links import read_links
 from koherent.revert.values import Name, all_rows, batches, writable
 
 
 @dataclass(eq=False, slots=True)
 class Version:
-    """One history row: what it still knows of its object. ``values`` has each link as (field, key) -> True."""
+    """One history row: what it still knows of its object. ``values`` has each link as (field, key) -> what it says."""
 
     id: int
     pk: Any
@@ -26,12 +27,12 @@ class Version:
         """The values of the concrete fields."""
         return {name: value for name, value in self.values.items() if isinstance(name, str)}
 
-    def links(self) -> dict[str, set[Any]]:
-        """The keys of the many-to-many fields that it knows."""
-        found: dict[str, set[Any]] = {}
-        for name in self.values:
+    def links(self) -> dict[str, dict[Any, Any]]:
+        """The links of the many-to-many fields that it knows."""
+        found: dict[str, dict[Any, Any]] = {}
+        for name, value in self.values.items():
             if not isinstance(name, str):
-                found.setdefault(name[0], set()).add(name[1])
+                found.setdefault(name[0], {})[name[1]] = value
         return found
 
 
@@ -124,8 +125,8 @@ class Versions:
     def _add_links(self, versions: dict[int, Version]) -> None:
         for m2m in self.tracked.m2m if versions else ():
             for batch in batches(versions):
-                rows = all_rows(m2m.history_model).filter(history_id__in=batch).order_by()
-                for history_id, target in rows.values_list("history_id", m2m.target_attname):
+                rows = all_rows(m2m.history_model).filter(history_id__in=batch)
+                for history_id, links in read_links(m2m, rows, "history_id").items():
                     version = versions[history_id]
                     if m2m.name in version.known:
-                        version.values[m2m.name, target] = True
+                        version.values.update({(m2m.name, target): value for target, value in links.items()})

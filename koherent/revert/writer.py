@@ -8,6 +8,7 @@ from django.db import DEFAULT_DB_ALIAS
 from koherent import recorder
 from koherent.registry import TrackedModel
 from koherent.revert import copying
+from koherent.revert.links import coming, going
 from koherent.revert.parking import park
 from koherent.revert.plan import Plan
 from koherent.revert.steps import Planned
@@ -112,15 +113,14 @@ class Writer:
     def write_links(self, tracked: TrackedModel, steps: list[Planned]) -> None:
         """Many-to-many links go and come as the plan says."""
         for m2m in tracked.m2m:
-            going: list[tuple[Any, Any]] = []
-            coming: list[tuple[int, Any]] = []
+            gone: list[tuple[Any, Any]] = []
+            come: list[tuple[int, Any]] = []
             for step in steps:
                 if m2m.name not in step.links_then:
                     continue
-                then, now = step.links_then[m2m.name], step.links_now.get(m2m.name, frozenset())
-                going += [(step.pk, target) for target in now - then]
-                coming += [(step.link_sources[m2m.name, target], target) for target in sorted(then - now, key=str)]
-            for gone in batches(going):
-                copying.delete_links(m2m, gone)
-            for pairs in batches(coming):
+                gone += [(step.pk, target) for target in going(step, m2m.name)]
+                come += [(step.link_sources[m2m.name, target], target) for target in coming(step, m2m.name)]
+            for pairs in batches(gone):
+                copying.delete_links(m2m, pairs)
+            for pairs in batches(come):
                 copying.insert_links(m2m, pairs)

@@ -62,6 +62,25 @@ def test_links_through_a_model_come_back_with_their_own_fields(people: list[Pers
     assert list(Membership.objects.order_by("pk").values()) == before
 
 
+def test_what_a_link_says_goes_back_too(people: list[Person]) -> None:
+    team = Team.objects.create(name="red")
+    people[0].teams.add(team, through_defaults={"role": "captain", "since": 1999})
+    before = list(Membership.objects.values())
+    report = there_and_back(lambda: Membership.objects.update(role="keeper"))
+    assert [(c.field, c.added, c.removed) for c in report.steps[0].changes] == [("teams", [team.pk], [team.pk])]
+    assert list(Membership.objects.values()) == before
+
+
+def test_what_a_link_says_and_others_changed_is_a_conflict(people: list[Person]) -> None:
+    people[0].teams.add(Team.objects.create(name="red"), through_defaults={"role": "captain"})
+    with audit(assignation_id="work"):
+        Membership.objects.update(role="keeper")
+    Membership.objects.update(role="theirs")
+    assert codes(undo()) == {"ann": {ConflictCode.CHANGED_SINCE}}
+    assert applied(undo(policy=RevertPolicy.OVERWRITE))
+    assert Membership.objects.get().role == "captain"
+
+
 def test_a_person_with_memberships_goes_and_comes(people: list[Person]) -> None:
     team = Team.objects.create(name="red")
     people[0].teams.add(team, through_defaults={"role": "captain", "since": 1999})
@@ -89,16 +108,17 @@ def test_an_entry_brings_back_links_through_a_model(people: list[Person]) -> Non
     assert state() == before
 
 
-def test_a_link_that_somebody_gave_back_meanwhile_stays_as_they_gave_it(people: list[Person]) -> None:
+def test_a_link_that_somebody_gave_back_as_it_was_is_no_conflict(people: list[Person]) -> None:
     team = Team.objects.create(name="red")
     people[0].teams.add(team, through_defaults={"role": "captain"})
     with audit(assignation_id="work"):
         people[0].teams.clear()
         Person.objects.filter(name="ann").update(name="anna")
-    people[0].teams.add(team, through_defaults={"role": "theirs"})
-    assert applied(undo())
-    assert [m.role for m in Membership.objects.all()] == ["theirs"]
-    assert Person.objects.filter(name="ann").exists()
+    people[0].teams.add(team, through_defaults={"role": "captain"})
+    report = undo()
+    assert applied(report)
+    assert [change.field for change in report.steps[0].changes] == ["name"]
+    assert (Membership.objects.get().role, Person.objects.filter(name="ann").exists()) == ("captain", True)
 
 
 def test_links_of_others_stay(people: list[Person]) -> None:
