@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
+import koherent
 from example_schema.models import Image, Project, Tag
 from koherent import timeline
 from koherent.policy import Scope, Viewer, scope_for
@@ -104,6 +105,35 @@ class Walks(TestCase):
         assert [key for key in walked if key in known] == there
         # What came meanwhile may be among them, and then it is in its place.
         assert walked == [key for key in in_order() if key in set(walked)]
+
+
+class Pasts(TestCase):
+    """As-of, compared with what a loop over all entries says."""
+
+    @given(st.lists(st.tuples(moments, actions, st.integers(1, 3)), max_size=12), st.integers(-1, 5))
+    @settings(max_examples=60, deadline=None)
+    def test_the_highest_id_of_those_dated_before_is_in_force(self, written: Any, moment: int) -> None:
+        scope = scope_for(Viewer(user=User.objects.get_or_create(username="root", is_superuser=True)[0]))
+        seen: set[int] = set()
+        for second, action, key in written:
+            # What an object begins with is its creation: nothing was pruned.
+            write(Project, second, action if key in seen else "+", key)
+            Project.history.filter(history_id=Project.history.latest("history_id").history_id).update(
+                name=f"{len(seen)} {second} {action}"
+            )
+            seen.add(key)
+        at = START + dt.timedelta(seconds=moment)
+        expected: dict[int, Any] = {}
+        for row in Project.history.order_by("history_id"):
+            if row.history_date <= at:
+                expected[row.id] = row
+        there = {key: row.name for key, row in expected.items() if row.history_type != "-"}
+        assert {past.pk: past.name for past in koherent.as_of(Project, at)} == there
+        for key in (1, 2, 3):
+            entry = timeline.as_of(scope, "example_schema.project", str(key), at)
+            assert (None if entry is None else entry.history_id) == (
+                expected[key].history_id if key in expected else None
+            )
 
 
 BIG = """
