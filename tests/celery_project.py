@@ -11,9 +11,12 @@ django.setup()
 
 import koherent.celery  # noqa: E402  # needs Django's apps
 
+QUEUE = os.environ.get("EXAMPLE_QUEUE", "koherent")
 app = Celery("tests", broker=os.environ.get("EXAMPLE_BROKER", "memory://"))
 app.conf.update(
-    task_default_queue=os.environ.get("EXAMPLE_QUEUE", "koherent"),
+    task_default_queue=QUEUE,
+    # All that Redis keeps for the queue can be found by its name, and removed.
+    broker_transport_options={"global_keyprefix": f"{QUEUE}:"},
     task_ignore_result=True,
     broker_connection_retry_on_startup=True,
     worker_hijack_root_logger=False,

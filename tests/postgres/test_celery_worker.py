@@ -56,7 +56,8 @@ def queue(request: Any, django_db_setup: None, tmp_path_factory: pytest.TempPath
             worker.kill()
             worker.wait(5)
         with redis.Redis.from_url(REDIS) as server:
-            server.delete(name, f"_kombu.binding.{name}")
+            for key in server.scan_iter(f"{name}:*"):
+                server.delete(key)
 
 
 def wait_for(done: Any, alive: Any, log: Path) -> None:
@@ -67,9 +68,10 @@ def wait_for(done: Any, alive: Any, log: Path) -> None:
         time.sleep(0.05)
 
 
-def send(queue: str, task: Any, *args: Any) -> None:
-    with celery_project.app.connection_for_write(REDIS) as broker:
-        task.apply_async(args, connection=broker, queue=queue)
+def send(queue: str, task: Any, *args: Any, **options: Any) -> None:
+    transport = {"global_keyprefix": f"{queue}:"}
+    with celery_project.app.connection_for_write(REDIS, transport_options=transport) as broker:
+        task.apply_async(args, connection=broker, queue=queue, **options)
 
 
 def entries(count: int) -> list[tuple[Any, ...]]:
@@ -103,8 +105,8 @@ def test_retries_and_nested_tasks_carry_it_on_and_a_failure_leaves_nothing(queue
         send(queue, celery_project.create_at_second_try, "retried")
         send(queue, celery_project.create_later, "nested")
     entries(5)
-    with koherent.audit(user=gone, app="lab"), celery_project.app.connection_for_write(REDIS) as broker:
-        celery_project.create_tag.apply_async(["late"], connection=broker, queue=queue, countdown=1)
+    with koherent.audit(user=gone, app="lab"):
+        send(queue, celery_project.create_tag, "late", countdown=1)
     gone.delete()
     send(queue, celery_project.create_tag, "nobody's")
     names = ("failed", "nested, before", "nested, here", "retried, try 0", "retried, try 1")
