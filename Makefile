@@ -131,6 +131,7 @@ deep: $(READY) ## the long tier: three random orders, memory ceilings and plans 
 	ADOPTION_ROWS=200000 $(RUN) -m pytest tests/adoption $(PYTEST_ARGS)
 	ADOPTION_ROWS=200000 $(ON_POSTGRES) $(RUN) -m pytest tests/adoption $(PYTEST_ARGS)
 	RETENTION_ROWS=1000000 $(RUN) -m pytest tests/retention/test_memory.py $(PYTEST_ARGS)
+	REVERT_CHANGES=100000 $(RUN) -m pytest tests/revert/test_size.py $(PYTEST_ARGS)
 	REVERT_EXAMPLES=1000 $(RUN) -m pytest --timeout=3600 --ds=tests.wide.settings tests/wide/revert/test_machine.py $(PYTEST_ARGS)
 	REVERT_EXAMPLES=300 EXAMPLE_DB=postgres $(RUN) -m pytest --timeout=3600 --ds=tests.wide.settings tests/wide/revert/test_machine.py $(PYTEST_ARGS)
 	REVERT_ROUNDS=500 EXAMPLE_DB=postgres $(RUN) -m pytest --timeout=3600 tests/postgres/test_revert_races.py $(PYTEST_ARGS)
