@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, OperationalError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from koherent import recorder, signal
 from koherent.context import current_audit, revert_audit
@@ -141,7 +142,7 @@ def _apply(request: Request) -> Report:
         with recorder.suspended():
             written = Writer(decision.plan, decision.steps, request.progress).write()
         telling.after()
-    Assignation.objects.using(DEFAULT_DB_ALIAS).filter(assignation_id=assignation_id).update(**request.links)
+    _link(connection, assignation_id, request.links)
     if connection.vendor == "postgresql":
         # A deferred constraint must fail here, where it can be answered, and not at somebody's COMMIT.
         with connection.cursor() as cursor:
@@ -150,6 +151,17 @@ def _apply(request: Request) -> Report:
     report = _report(decision, RevertStatus.APPLIED, assignation_id, written)
     signal.reverted.send(sender=Report, report=report)
     return report
+
+
+def _link(connection: BaseDatabaseWrapper, assignation_id: str, links: Mapping[str, str]) -> None:
+    """Say on the revert's own assignation what it reverts."""
+    quote = connection.ops.quote_name
+    sets = ", ".join(f"{quote(name)} = %s" for name in links)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {quote(Assignation._meta.db_table)} SET {sets} WHERE assignation_id = %s",
+            [*links.values(), assignation_id],
+        )
 
 
 def _report(

@@ -1,7 +1,5 @@
 """The functions that users call: undo one object's later changes, or all that one assignation did; or only plan it."""
 
-from typing import Any
-
 from koherent import registry
 from koherent.errors import NotFound
 from koherent.policy import Viewer, scope_for
@@ -9,8 +7,7 @@ from koherent.revert.apply import Request, run
 from koherent.revert.authorise import Guard
 from koherent.revert.plan import Plan, Planning, assignation_plan, entry_plan, objects_of
 from koherent.revert.types import Key, Progress, Report, RevertPolicy
-from koherent.revert.values import all_rows
-from koherent.revert.versions import Versions
+from koherent.revert.versions import Version, Versions
 
 
 def revert_to(
@@ -33,24 +30,30 @@ def revert_to(
     tracked = registry.by_label(label) if scope is None else scope.tracked(label)
     if tracked is None:
         raise NotFound("No such entry.")
-    rows: Any = all_rows(tracked.history_model) if scope is None else scope.entries(tracked)
-    pk = rows.filter(pk=history_id).values_list(tracked.pk_attname, flat=True).first()
-    if pk is None:
+    if scope is not None and scope.hides_rows and not scope.entries(tracked).filter(pk=history_id).exists():
         raise NotFound("No such entry.")
     guard = Guard(scope)
     guard.limit(1)
+    versions = Versions(tracked)
+
+    def entry() -> Version:
+        found = versions.read([history_id]).get(history_id)
+        if found is None:
+            raise NotFound("No such entry.")
+        return found
 
     def build(planning: Planning) -> Plan:
-        return entry_plan(tracked, pk, history_id, planning)
+        return entry_plan(tracked, entry(), planning)
 
     def latest() -> Key:
-        return tracked.label, Versions(tracked).newest([pk])[pk]
+        pk = entry().pk
+        return tracked.label, versions.newest([pk])[pk]
 
     return run(
         Request(
             guard=guard,
             build=build,
-            name=f"{tracked.label}:{pk}",
+            name=f"{tracked.label}:{history_id}",
             latest=latest,
             expected_latest=None if expected_latest is None else (expected_latest[0].lower(), expected_latest[1]),
             expected_plan=expected_plan,

@@ -22,7 +22,7 @@ from koherent.revert.steps import Planned
 from koherent.revert.types import Progress
 from koherent.revert.validity import check_clean
 from koherent.revert.values import BATCH, all_rows, batches, concrete
-from koherent.revert.versions import Versions
+from koherent.revert.versions import Version, Versions
 
 # SQLite takes so many parts of a UNION, and more.
 UNION = 100
@@ -83,14 +83,13 @@ def objects_of(assignation_id: str) -> dict[TrackedModel, int]:
     return {tracked: found[tracked.label] for tracked in here if tracked.label in found}
 
 
-def entry_plan(tracked: TrackedModel, pk: Any, history_id: int, planning: Planning) -> Plan:
+def entry_plan(tracked: TrackedModel, version: Version, planning: Planning) -> Plan:
     """The plan to give an object the values of one of its entries."""
-    versions = Versions(tracked)
     planner = Planner(tracked, planning.guard.label)
-    planner.live = read_live(tracked, [pk], planning.lock)
-    step = planner.to_version(pk, versions.read([history_id])[history_id])
+    planner.live = read_live(tracked, [version.pk], planning.lock)
+    step = planner.to_version(version.pk, version)
     steps = [] if step is None else [step]
-    planning.guard.check(tracked, {history_id: pk}, steps)
+    planning.guard.check(tracked, {version.id: version.pk}, steps)
     return _checked(steps, planning)
 
 
