@@ -2,7 +2,7 @@
 
 import pytest
 from django.apps import apps
-from django.core.management import call_command
+from django.core.checks import run_checks
 from django.db import connections
 
 from koherent import registry
@@ -18,8 +18,8 @@ def test_every_model_is_tracked_but_those_that_say_they_are_not() -> None:
 
 
 @pytest.mark.django_db(databases=["default", "other"])
-def test_the_system_checks_pass() -> None:
-    call_command("check", fail_level="WARNING")
+def test_the_system_checks_have_a_word_on_the_second_database_only() -> None:
+    assert [(message.id, message.obj) for message in run_checks()] == [("koherent.W003", Elsewhere)]
 
 
 @pytest.mark.django_db(databases=["default", "other"])

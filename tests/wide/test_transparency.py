@@ -47,7 +47,7 @@ def heard() -> Iterator[list[tuple[Any, ...]]]:
 def plain(value: Any) -> Any:
     """A result without keys that the database hands out anew."""
     if isinstance(value, models.Model):
-        return type(value), str(value)
+        return type(value), "" if type(value)._meta.auto_created else str(value)
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value
