@@ -228,24 +228,30 @@ def verdicts(results: Results) -> list[list[str]]:
             measured = figure.measure(outcomes)
         except KeyError:
             continue
-        if aim is not None and measured <= aim:
-            verdict = "holds, aim too"
-        elif limit is None:
-            verdict = "aim missed"
-        else:
-            verdict = "holds" if measured <= limit else "**missed**"
+        cpu = figure.measure(by_cpu)
         rows.append(
             [
                 figure.case,
                 figure.title,
                 _shown(figure, measured),
-                _shown(figure, figure.measure(by_cpu)),
+                _shown(figure, cpu),
                 _number(limit),
                 _number(aim),
-                verdict,
+                _verdict(measured, cpu, limit, aim),
             ]
         )
     return rows
+
+
+def _verdict(measured: float, cpu: float, limit: float | None, aim: float | None) -> str:
+    """The clock decides; where only the CPU time keeps the limit, on a busy machine, it says so."""
+    if aim is not None and measured <= aim:
+        return "holds, aim too"
+    if limit is None:
+        return "aim missed"
+    if measured <= limit:
+        return "holds"
+    return "holds by CPU time only" if cpu <= limit else "**missed**"
 
 
 def _shown(figure: Figure, value: float) -> str:

@@ -112,7 +112,7 @@ class Delete(Case):
     """``queryset.delete()`` with a cascade to five tracked readings each."""
 
     title = "delete() of {size}, cascade of 5 each"
-    most_rounds = 3
+    most_rounds = 1
 
     def prepare(self) -> Any:
         from benchmarks.lab.models import Reading, Sample
