@@ -7,14 +7,20 @@ from koherent.context import AuditContext, audit, current_audit
 from koherent.pausing import pause
 
 if TYPE_CHECKING:
+    from koherent.erasure import erase, erase_actor
     from koherent.timeline.past import as_of
     from koherent.unit import atomic
 
-__all__ = ["AuditContext", "as_of", "atomic", "audit", "current_audit", "pause"]
+__all__ = ["AuditContext", "as_of", "atomic", "audit", "current_audit", "erase", "erase_actor", "pause"]
 __version__ = "0.1.0"
 
 # These need Django's models, which are not there yet when Django imports its apps.
-_LATE = {"as_of": "koherent.timeline.past", "atomic": "koherent.unit"}
+_LATE = {
+    "as_of": "koherent.timeline.past",
+    "atomic": "koherent.unit",
+    "erase": "koherent.erasure",
+    "erase_actor": "koherent.erasure",
+}
 
 
 def __getattr__(name: str) -> Any:

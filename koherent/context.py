@@ -381,3 +381,17 @@ def revert_audit(assignation_id: str, reason: str | None, metadata: Mapping[str,
         yield enter(owner, inner)
     finally:
         leave(owner)
+
+        _leave(owner)
+
+
+@contextmanager
+def erasure_audit(reason: str | None) -> Iterator[AuditContext]:
+    """The context of an erasure: what is in force, with the origin ``erasure``."""
+    outer = current_audit()
+    inner = replace(outer, reason=reason if reason is not None else outer.reason, origin="erasure")
+    owner = object()
+    try:
+        yield _enter(owner, inner)
+    finally:
+        _leave(owner)

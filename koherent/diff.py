@@ -27,6 +27,9 @@ Values: TypeAlias = Mapping[str, Any]
 #: The key in a row's ``metadata`` that lists the fields whose values were erased from it.
 ERASED = "koherent:erased"
 
+#: The key that lists those of them that the entry had changed, which can no longer be told from the values.
+ERASED_CHANGES = "koherent:erased-changes"
+
 SAFE_INTEGER = 2**53
 
 
@@ -107,7 +110,16 @@ def same(old: Any, new: Any) -> bool:
 
 def erased_fields(row: Any) -> frozenset[str]:
     """The fields whose values were erased from a history row."""
-    names = row.metadata.get(ERASED, ()) if isinstance(row.metadata, dict) else ()
+    return _listed(row, ERASED)
+
+
+def erased_changes(row: Any) -> frozenset[str]:
+    """Those of the erased fields that a history row had changed."""
+    return _listed(row, ERASED_CHANGES)
+
+
+def _listed(row: Any, key: str) -> frozenset[str]:
+    names = row.metadata.get(key, ()) if isinstance(row.metadata, dict) else ()
     return frozenset(names) if isinstance(names, list) else frozenset()
 
 
@@ -188,24 +200,26 @@ def compare(
     *,
     redacted: Collection[str] = (),
     erased: Collection[str] = (),
+    erased_changes: Collection[str] = (),
     labels: ForeignKeyLabels | None = None,
 ) -> tuple[FieldChange, ...]:
     """What differs, in the model's field order; the primary key is never a change.
 
     ``old`` None lists initial values, ``new`` None last values (neither lists nulls). A field that either version lacks
     is passed over. Fields named in ``redacted`` are listed without values (in initial and last values: always, so that
-    their presence says nothing). Fields named in ``erased`` are marked.
+    their presence says nothing). Fields named in ``erased`` are marked; those in ``erased_changes``, which the values
+    no longer tell, are listed without values.
     """
     changes: list[FieldChange] = []
     for field in tracked.fields:
         if field.primary_key or not _known(field.attname, old, new):
             continue
-        hidden = field.name in redacted
-        if not (_moved(field.attname, old, new) or (hidden and (old is None or new is None))):
+        hidden, wiped = field.name in redacted, field.name in erased_changes
+        if not (wiped or _moved(field.attname, old, new) or (hidden and (old is None or new is None))):
             continue
         about: dict[str, Any] = {"field": field.name, "label": _verbose_name(field), "erased": field.name in erased}
-        if hidden:
-            changes.append(FieldChange(**about, redacted=True))
+        if hidden or wiped:
+            changes.append(FieldChange(**about, redacted=hidden))
             continue
         before, after = _value(field.attname, old), _value(field.attname, new)
         change = FieldChange(
@@ -216,12 +230,17 @@ def compare(
             new_label=_value_label(field, after, labels),
         )
         changes.append(change)
-    changes += _link_changes(tracked, old, new, redacted, erased)
+    changes += _link_changes(tracked, old, new, redacted, erased, erased_changes)
     return tuple(changes)
 
 
 def _link_changes(
-    tracked: TrackedModel, old: Values | None, new: Values | None, redacted: Collection[str], erased: Collection[str]
+    tracked: TrackedModel,
+    old: Values | None,
+    new: Values | None,
+    redacted: Collection[str],
+    erased: Collection[str],
+    erased_changes: Collection[str],
 ) -> list[FieldChange]:
     changes = []
     for m2m in tracked.m2m:
@@ -230,9 +249,10 @@ def _link_changes(
         before, after = _value(m2m.name, old) or [], _value(m2m.name, new) or []
         added, removed = _without(after, before), _without(before, after)
         about: dict[str, Any] = {"field": m2m.name, "label": _verbose_name(m2m.field), "erased": m2m.name in erased}
-        if m2m.name in redacted:
-            if added or removed or old is None or new is None:
-                changes.append(FieldChange(**about, redacted=True))
+        hidden, wiped = m2m.name in redacted, m2m.name in erased_changes
+        if hidden or wiped:
+            if wiped or added or removed or old is None or new is None:
+                changes.append(FieldChange(**about, redacted=hidden))
         elif added or removed:
             changes.append(FieldChange(**about, added=to_json(None, added), removed=to_json(None, removed)))
     return changes

@@ -338,7 +338,7 @@ class _Entries:
                 self._report(Problem.IMPOSSIBLE, entry, "The first entry is no creation.")
         elif entry.action == "+" and before.action != "-":
             self._report(Problem.IMPOSSIBLE, entry, "A creation while the object was there.")
-        elif entry.action != "+" and before.action == "-":
+        elif entry.action != "+" and before.action == "-" and (entry.action, entry.origin) != ("-", Origin.ERASURE):
             what = "A second deletion." if entry.action == "-" else "A change of a deleted object."
             self._report(Problem.IMPOSSIBLE, entry, what)
         elif entry.action == "~" and self._may_be_twin(before, entry):

@@ -142,7 +142,6 @@ def write_new(
 def _write(
     tracked: TrackedModel, connection: BaseDatabaseWrapper, text: str, parameters: list[Any], by: Stamp, moment: Any
 ) -> list[int]:
-    begins = None
     with connection.cursor() as cursor:
         cursor.execute(text, parameters)
         ids = [int(row[0]) for row in cursor.fetchall()]
@@ -152,11 +151,20 @@ def _write(
         for m2m in tracked.m2m:
             own = own_values(texts.own_link_fields[m2m.name], connection)
             cursor.execute(texts.copy_links(m2m, len(ids)), [*own, *texts.keys(ids)])
-        if by.assignation_id is not None and not commits.has_begun(connection, by.assignation_id):
-            begins = by.assignation_id
+    announce(tracked, connection, ids, by.assignation_id, moment)
+    return ids
+
+
+def announce(
+    tracked: TrackedModel, connection: BaseDatabaseWrapper, ids: Sequence[int], assignation_id: str | None, moment: Any
+) -> None:
+    """Entries have been written: their assignation has its row, and listeners are told after the commit."""
+    begins = None
+    if assignation_id is not None and not commits.has_begun(connection, assignation_id):
+        begins = assignation_id
+        with connection.cursor() as cursor:
             _begin(cursor, connection, begins, moment)
     commits.wrote(connection, [(tracked.label, id) for id in ids], begins)
-    return ids
 
 
 def _begin(cursor: Any, connection: BaseDatabaseWrapper, assignation_id: str, moment: Any) -> None:

@@ -65,8 +65,8 @@ def _record_type(tracked: TrackedModel) -> tuple[type[Any], Convert]:
         type(name, (), namespace),
         name=name,
         description=f"The values of a {tracked.model._meta.verbose_name} at one time. A field is null where it is "
-        "hidden from the caller, where the model did not have it yet, and where its type cannot hold the value; "
-        "`snapshot` has that value.",
+        "hidden from the caller, was erased, where the model did not have it yet, and where its type cannot hold the "
+        "value; `snapshot` has that value.",
     )
 
     def convert(values: dict[str, Any]) -> Any:

@@ -30,8 +30,8 @@ class EntryUser(NamedTuple):
 class Entry:
     """One row of history as the viewer sees it. ``row`` itself is not redacted: do not hand its columns out.
 
-    ``values``: attribute's (or many-to-many field's) name -> Python value; None where redacted; fields that the row did
-    not have are absent. ``changes`` is None when the entry before an update is gone.
+    ``values``: attribute's (or many-to-many field's) name -> Python value; None where redacted or erased; fields that
+    the row did not have are absent. ``changes`` is None when the entry before an update is gone.
     """
 
     tracked: TrackedModel
@@ -178,15 +178,21 @@ def _entry(
     gone: set[str],
 ) -> Entry:
     redacted = scope.redacted(tracked)
-    erased = diff.erased_fields(row)
+    wiped = erased = diff.erased_fields(row)
     if row.history_type == "~" and earlier is not None:
         erased |= diff.erased_fields(earlier)
-    hidden = {f.attname for f in tracked.fields if f.name in redacted} | redacted
+    changes = None
+    if pair is not None:
+        changes = diff.compare(
+            tracked, *pair, redacted=redacted, erased=erased, erased_changes=diff.erased_changes(row), labels=labels
+        )
+    unseen = redacted | wiped
+    hidden = {f.attname for f in tracked.fields if f.name in unseen} | unseen
     return Entry(
         tracked=tracked,
         row=row,
-        object_label=diff.object_label(tracked, row, redacted),
-        changes=None if pair is None else diff.compare(tracked, *pair, redacted=redacted, erased=erased, labels=labels),
+        object_label=diff.object_label(tracked, row, unseen),
+        changes=changes,
         values={name: None if name in hidden else value for name, value in values.items()},
         user=None if row.actor_id is None else EntryUser(row.actor_id, row.actor_name or "", row.actor_id in gone),
     )

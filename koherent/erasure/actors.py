@@ -1,0 +1,158 @@
+"""Takes a person's name out of all history tables."""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.db import DEFAULT_DB_ALIAS, models, transaction
+from django.db.models import Q
+from django.db.models.functions import Cast
+
+from koherent.errors import BadInput
+from koherent.registry import TrackedModel, tracked_models
+
+BATCH = 5_000
+
+#: What stands where a name was.
+ERASED_NAME = "[erased]"
+
+logger = logging.getLogger("koherent")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorReport:
+    """What the erasure of a person did: ``entries`` that no longer name them as actor, ``metadata``: entries of anybody
+    whose metadata named them."""
+
+    key: str
+    entries: int
+    metadata: int
+
+
+def erase_actor(
+    user: Any, *, traces: Iterable[str] = (), dry_run: bool = False, using: str = DEFAULT_DB_ALIAS
+) -> ActorReport:
+    """Replace a person's name in all history tables, and wherever a value in ``metadata`` is a name of theirs.
+
+    ``user`` is an account, or the key of one that is gone. Names are the account's user name, e-mail address and full
+    name as far as it is there, the names under which entries were written, and ``traces``; upper and lower case are
+    the same. The account's key stays on the entries, so that they still belong together; ``history_user`` is cleared.
+    The values of tracked objects are left alone: ``erase()`` those. Commits chunk by chunk, so it can be interrupted
+    and run again. Raises ``BadInput`` without a key.
+    """
+    key = user.pk if isinstance(user, models.Model) else user
+    if key is None or not str(key):
+        raise BadInput("erase_actor() needs an account, or the key of one.")
+    erasure = _Actor(str(key), using, dry_run)
+    names = erasure.names(user, traces)
+    entries = metadata = 0
+    for tracked in tracked_models():
+        entries += erasure.clear(tracked)
+    for tracked in tracked_models():
+        metadata += erasure.replace(tracked, names)
+    if not dry_run:
+        logger.info("erased the actor %s from %d entries, and from the metadata of %d", key, entries, metadata)
+    return ActorReport(key=str(key), entries=entries, metadata=metadata)
+
+
+class _Actor:
+    def __init__(self, key: str, using: str, dry_run: bool) -> None:
+        self.key, self.using, self.dry_run = key, using, dry_run
+        accounts: Any = get_user_model()
+        try:
+            self.pk = accounts._meta.pk.to_python(key)
+        except ValidationError:
+            # A key of another kind than the accounts' of today: nothing refers to it.
+            self.pk = None
+
+    def _history(self, tracked: TrackedModel) -> Any:
+        return tracked.history_model._base_manager.using(self.using)
+
+    def names(self, user: Any, traces: Iterable[str]) -> frozenset[str]:
+        """All that the person is called; the place holder is none of it."""
+        found = set(traces)
+        accounts: Any = get_user_model()
+        account = user if isinstance(user, models.Model) else None
+        if account is None and self.pk is not None:
+            account = accounts._base_manager.using(self.using).filter(pk=self.pk).first()
+        if account is not None:
+            plain: Any = account
+            found.add(str(plain.get_username()))
+            found.add(str(getattr(plain, plain.get_email_field_name(), "") or ""))
+            found.add(str(plain.get_full_name()) if hasattr(plain, "get_full_name") else "")
+        for tracked in tracked_models():
+            written = self._history(tracked).filter(actor_id=self.key).order_by()
+            found.update(written.values_list("actor_name", flat=True).distinct())
+        return frozenset(name for name in found if name and name.strip() and name != ERASED_NAME)
+
+    def clear(self, tracked: TrackedModel) -> int:
+        """The person as actor of a model's entries."""
+        own = Q(actor_id=self.key) & ~Q(actor_name=ERASED_NAME)
+        own |= Q(actor_id=self.key, actor_name=None) | Q(actor_id=self.key, history_user_id__isnull=False)
+        if self.pk is not None:
+            # Rows from before koherent have no other name of the account.
+            own |= Q(history_user_id=self.pk)
+        rows = self._history(tracked).filter(own)
+        if self.dry_run:
+            return int(rows.count())
+        cleared = 0
+        for ids in self._chunks(rows):
+            cleared += (
+                self._history(tracked)
+                .filter(pk__in=ids)
+                .update(actor_id=self.key, actor_name=ERASED_NAME, **{_user_field(tracked): None})
+            )
+        return cleared
+
+    def replace(self, tracked: TrackedModel, names: frozenset[str]) -> int:
+        """The person's names as values in metadata, of any entry."""
+        if not names:
+            return 0
+        folded = frozenset(name.casefold() for name in names)
+        mentions = Q()
+        for written in {form for name in names for form in (name, name.lower(), name.upper(), name.title())}:
+            # SQLite has the text as Python wrote it, PostgreSQL as it writes JSON itself.
+            for text in {json.dumps(written), json.dumps(written, ensure_ascii=False)}:
+                mentions |= Q(koherent_text__icontains=text)
+        suspects = self._history(tracked).annotate(koherent_text=Cast("metadata", models.TextField())).filter(mentions)
+        replaced = 0
+        for ids in self._chunks(suspects):
+            with transaction.atomic(using=self.using):
+                rows = list(self._history(tracked).filter(pk__in=ids).only("history_id", "metadata").order_by("pk"))
+                changed = [row for row in rows if _replace_in(row, folded)]
+                if not self.dry_run:
+                    self._history(tracked).bulk_update(changed, ["metadata"], batch_size=500)
+            replaced += len(changed)
+        return replaced
+
+    def _chunks(self, rows: Any) -> Iterator[list[int]]:
+        last = 0
+        keys = rows.order_by("pk").values_list("pk", flat=True)
+        while ids := list(keys.filter(pk__gt=last)[:BATCH]):
+            yield ids
+            last = ids[-1]
+
+
+def _user_field(tracked: TrackedModel) -> str:
+    return "history_user_id" if tracked.field.user_id_field is not None else "history_user"
+
+
+def _replace_in(row: Any, names: frozenset[str]) -> bool:
+    without = _without(row.metadata, names)
+    changed = bool(without != row.metadata)
+    row.metadata = without
+    return changed
+
+
+def _without(value: Any, names: frozenset[str]) -> Any:
+    if isinstance(value, str):
+        return ERASED_NAME if value.casefold() in names else value
+    if isinstance(value, list):
+        return [_without(inner, names) for inner in value]
+    if isinstance(value, dict):
+        return {key: _without(inner, names) for key, inner in value.items()}
+    return value

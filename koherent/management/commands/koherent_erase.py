@@ -1,0 +1,119 @@
+"""``koherent_erase``: wipe an object's values or a person's names from the history."""
+
+import json
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ObjectDoesNotExist
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DEFAULT_DB_ALIAS, connections
+
+import koherent
+from koherent.erasure import ActorReport, ErasureReport
+from koherent.errors import KoherentError
+from koherent.management.arguments import INTERRUPTED, refused, usage
+from koherent.registry import by_label
+from koherent.timeline.filters import object_key
+
+
+class Command(BaseCommand):
+    help = (
+        "Wipes values of one object (--model, --object-id, --field) or the names of a person (--actor) from the whole "
+        "history. This cannot be undone: it shows what it would do and asks, unless --no-input says otherwise. "
+        "Exit status: 0 done, 1 declined, 2 refused, 130 interrupted."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """What goes, and who says so."""
+        parser.add_argument("--model", metavar="LABEL", help="app.model of the object")
+        parser.add_argument("--object-id", metavar="KEY", help="primary key of the object; it may be gone")
+        parser.add_argument("--field", action="append", dest="fields", metavar="NAME", help="repeatable")
+        parser.add_argument("--all-fields", action="store_true", help="every field but the primary key")
+        parser.add_argument("--live", action="store_true", help="empty the fields of the object's row, too")
+        parser.add_argument("--actor", metavar="KEY", help="primary key of an account; it may be gone")
+        parser.add_argument(
+            "--trace", action="append", dest="traces", metavar="TEXT", help="a further name of theirs; repeatable"
+        )
+        parser.add_argument("--reason", metavar="TEXT", help="stands on the erasure's entry")
+        parser.add_argument("--user", metavar="NAME", help="the account whose erasure it is")
+        parser.add_argument("--dry-run", action="store_true", help="only count")
+        parser.add_argument("--no-input", action="store_false", dest="interactive", help="do not ask")
+        parser.add_argument("--json", action="store_true", help="print the report as JSON")
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), help="its alias")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Count, ask, erase, report."""
+        try:
+            work = _actor(options) if options["actor"] is not None else _object(options)
+            foreseen = work(dry_run=True)
+            if options["dry_run"]:
+                self._say(foreseen, options)
+                return
+            if options["interactive"]:
+                self._ask(foreseen)
+            with koherent.audit(app="koherent_erase", **_user(options["user"])):
+                self._say(work(dry_run=False), options)
+        except KoherentError as error:
+            raise refused(error) from error
+        except KeyboardInterrupt:
+            message = "Interrupted. Run the same command again: what is erased is not counted any more."
+            raise CommandError(message, returncode=INTERRUPTED) from None
+
+    def _ask(self, foreseen: Any) -> None:
+        question = f"{_text(foreseen, 'would be')}\nIt cannot be undone. Type 'erase' to go on: "
+        if input(question).strip() != "erase":
+            raise CommandError("Nothing was erased.")
+
+    def _say(self, report: ErasureReport | ActorReport, options: dict[str, Any]) -> None:
+        verb = "would be" if options["dry_run"] else "are"
+        self.stdout.write(json.dumps(asdict(report)) if options["json"] else _text(report, verb))
+
+
+def _text(report: Any, verb: str) -> str:
+    if isinstance(report, ActorReport):
+        return (
+            f"Names of account {report.key}: {report.entries} entries {verb} without the actor's name, "
+            f"the metadata of {report.metadata} without theirs."
+        )
+    return (
+        f"{report.label} {report.object_id}: {', '.join(report.fields)} {verb} erased from {report.entries} entries, "
+        f"with {report.links} many-to-many rows."
+    )
+
+
+def _object(options: dict[str, Any]) -> Any:
+    if options["model"] is None or options["object_id"] is None:
+        raise usage("Say what goes: --model and --object-id of an object, or --actor.")
+    if bool(options["fields"]) == bool(options["all_fields"]):
+        raise usage("Say which values: --field, or --all-fields.")
+    tracked = by_label(options["model"])
+    if tracked is None:
+        raise usage(f"There is no tracked model {options['model']!r}.")
+    instance = tracked.model(pk=object_key(tracked, options["object_id"]))
+    return partial(
+        koherent.erase,
+        instance,
+        options["fields"],
+        live=options["live"],
+        reason=options["reason"],
+        using=options["database"],
+    )
+
+
+def _actor(options: dict[str, Any]) -> Any:
+    if any(options[name] for name in ("model", "object_id", "fields", "all_fields", "live")):
+        raise usage("--actor is about a person; the values of an object are another erasure.")
+    traces = options["traces"] or ()
+    return partial(koherent.erase_actor, options["actor"], traces=traces, using=options["database"])
+
+
+def _user(name: str | None) -> dict[str, Any]:
+    if name is None:
+        return {}
+    accounts: Any = get_user_model()
+    try:
+        return {"user": accounts._default_manager.get_by_natural_key(name)}
+    except ObjectDoesNotExist:
+        raise usage(f"There is no account {name!r}.") from None
