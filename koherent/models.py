@@ -131,7 +131,7 @@ class KoherentHistoryModel(models.Model):
 
 
 class Assignation(models.Model):
-    """The beginning of a unit of work, written in the transaction of its first entry.
+    """The beginning of a unit of work, written in the transaction of its first entry; again when it goes on for long.
 
     The id is not unique on purpose: two transactions that begin the same assignation must not wait for each other.
     Readers take the oldest row of an id. ``reverts`` and ``reverts_entry`` (``label:history_id``) are set for reverts.

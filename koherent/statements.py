@@ -266,12 +266,12 @@ def _link_column(m2m: M2MTracked, attname: str) -> str:
 
 @cache
 def begin_assignation(postgres: bool) -> str:
-    """The row of an assignation that begins; parameters: id, date, id. No unique key, so that nobody waits."""
+    """The row of an assignation that has no young one; parameters: id, date, id, date. No unique key: nobody waits."""
     table = quote(Assignation._meta.db_table)
     moment, text = ("CAST(%s AS timestamptz)", "CAST(%s AS varchar)") if postgres else ("%s", "%s")
     return (
         f"INSERT INTO {table} (assignation_id, started_at) SELECT {text}, {moment} "
-        f"WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE assignation_id = %s)"
+        f"WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE assignation_id = %s AND started_at > {moment})"
     )
 
 

@@ -1,5 +1,6 @@
 """Puts entries into the database: their rows, the many-to-many links of their objects, the assignation's row."""
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from koherent.context import Actor, AuditContext, current_audit
 from koherent.models import Assignation
 from koherent.registry import TrackedModel
 from koherent.statements import STAMP, begin_assignation, own_values, statements
+
+#: After this time the row of an assignation that still goes on is written once more: retention may take the old one.
+RENEWED_AFTER = dt.timedelta(hours=12)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +104,7 @@ def write(
     text = texts.insert("one" if one else "many", action, count=len(prepared), links=links, keep=keep)
     date = texts.date_field.get_db_prep_save(moment, connection)
     keys = prepared if one else texts.keys(prepared)
-    return _write(tracked, connection, text, [date, action, *by.parameters, *keys], by, moment)
+    return _write(tracked, connection, text, [date, action, *by.parameters, *keys], by)
 
 
 def write_dated(
@@ -121,7 +125,7 @@ def write_dated(
     ]
     changes = "~" if any(action == "~" for _, _, action in rows) else "+"
     text = texts.insert("dated", changes, count=len(prepared), links=links, keep=keep)
-    return _write(tracked, connection, text, [*by.parameters, *texts.dated(prepared)], by, rows[0][1])
+    return _write(tracked, connection, text, [*by.parameters, *texts.dated(prepared)], by)
 
 
 def write_new(
@@ -136,11 +140,11 @@ def write_new(
     above = [] if newest is None else [newest]
     date = texts.date_field.get_db_prep_save(moment, connection)
     text = texts.insert_new(len(pks), bool(above))
-    return _write(tracked, connection, text, [date, "+", *by.parameters, *keys, *above], by, moment)
+    return _write(tracked, connection, text, [date, "+", *by.parameters, *keys, *above], by)
 
 
 def _write(
-    tracked: TrackedModel, connection: BaseDatabaseWrapper, text: str, parameters: list[Any], by: Stamp, moment: Any
+    tracked: TrackedModel, connection: BaseDatabaseWrapper, text: str, parameters: list[Any], by: Stamp
 ) -> list[int]:
     with connection.cursor() as cursor:
         cursor.execute(text, parameters)
@@ -151,26 +155,27 @@ def _write(
         for m2m in tracked.m2m:
             own = own_values(texts.own_link_fields[m2m.name], connection)
             cursor.execute(texts.copy_links(m2m, len(ids)), [*own, *texts.keys(ids)])
-    announce(tracked, connection, ids, by.assignation_id, moment)
+    announce(tracked, connection, ids, by.assignation_id)
     return ids
 
 
 def announce(
-    tracked: TrackedModel, connection: BaseDatabaseWrapper, ids: Sequence[int], assignation_id: str | None, moment: Any
+    tracked: TrackedModel, connection: BaseDatabaseWrapper, ids: Sequence[int], assignation_id: str | None
 ) -> None:
     """Entries have been written: their assignation has its row, and listeners are told after the commit."""
     begins = None
     if assignation_id is not None and not commits.has_begun(connection, assignation_id):
         begins = assignation_id
         with connection.cursor() as cursor:
-            _begin(cursor, connection, begins, moment)
+            _begin(cursor, connection, begins)
     commits.wrote(connection, [(tracked.label, id) for id in ids], begins)
 
 
-def _begin(cursor: Any, connection: BaseDatabaseWrapper, assignation_id: str, moment: Any) -> None:
+def _begin(cursor: Any, connection: BaseDatabaseWrapper, assignation_id: str) -> None:
     if not router.allow_migrate_model(connection.alias, Assignation):
         return
     date_field: Any = Assignation._meta.get_field("started_at")
-    date = date_field.get_db_prep_save(moment, connection)
+    now = timezone.now()
+    date, renewed = (date_field.get_db_prep_save(date, connection) for date in (now, now - RENEWED_AFTER))
     postgres = connection.vendor == "postgresql"
-    cursor.execute(begin_assignation(postgres), [assignation_id, date, assignation_id])
+    cursor.execute(begin_assignation(postgres), [assignation_id, date, assignation_id, renewed])

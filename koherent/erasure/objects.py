@@ -155,7 +155,7 @@ class _Erasure:
                 link.pk, link.history_id = None, entry.history_id
             m2m.history_model._base_manager.using(self.using).bulk_create(links)
         self.entry = int(entry.history_id)
-        writer.announce(self.tracked, connections[self.using], [self.entry], context.assignation_id, entry.history_date)
+        writer.announce(self.tracked, connections[self.using], [self.entry], context.assignation_id)
 
     def wipe(self) -> None:
         """Go through the entries, oldest first, and wipe."""

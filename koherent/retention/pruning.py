@@ -16,13 +16,14 @@ from koherent.feed.cursor import identity
 from koherent.models import Assignation, Pruned
 from koherent.registry import TrackedModel, by_label, tracked_models
 from koherent.retention.rules import ObjectHistory, Row
+from koherent.writer import RENEWED_AFTER
 
 BATCH = 5_000
 COLUMNS = ("history_id", "history_date", "history_type", "origin", "position")
 
-#: A new entry of an assignation whose row is older than ``ASSIGNATION_RENEWAL`` brings a new row along, so one that is
-#: older than this belongs to nobody who is still at work.
-ASSIGNATION_AGE = dt.timedelta(days=1)
+#: An entry of an assignation whose row is older than ``writer.RENEWED_AFTER`` brings a new row along, so one that is
+#: older than this is not what an open transaction, or a process that remembers the row, relies on.
+ASSIGNATION_AGE = 2 * RENEWED_AFTER
 
 logger = logging.getLogger("koherent")
 Progress = Callable[[int], None]

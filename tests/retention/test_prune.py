@@ -10,7 +10,7 @@ from django.utils import timezone
 
 import koherent
 from example_schema.models import Dataset, Project, Tag
-from koherent import retention, timeline
+from koherent import commits, retention, timeline
 from koherent.errors import BadInput, HistoryPruned
 from koherent.models import Assignation, Pruned
 from koherent.policy import Viewer, scope_for
@@ -202,3 +202,28 @@ def test_what_no_feed_delivers_leaves_a_trace_that_ends_no_cursor() -> None:
     assert prune(before=timezone.now() - 8 * DAY).entries == 2
     [trace] = Pruned.objects.all()
     assert (trace.model, trace.history_id) == (PROJECT, ids[1])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_assignation_that_goes_on_for_long_renews_its_row() -> None:
+    with koherent.audit(assignation_id="long"):
+        Project.objects.create(name="first")
+    Assignation.objects.update(started_at=days_ago(30))
+    Project.history.all().delete()
+    commits._forget()
+    # Whoever looks for the row now finds it, and must not rely on it: a prune may be about to take it.
+    with koherent.audit(assignation_id="long"):
+        Project.objects.create(name="second")
+        Project.objects.create(name="third")
+    assert Assignation.objects.filter(assignation_id="long").count() == 2
+    Project.history.all().delete()
+    assert prune(keep=0).assignations == 1
+    assert listed() == {"long"}
+
+
+def test_a_row_of_history_that_is_dated_back_has_an_assignation_of_today() -> None:
+    with koherent.audit(assignation_id="import"):
+        project = Project(name="old")
+        project._history_date = days_ago(400)  # type: ignore[attr-defined]
+        project.save()
+    assert Assignation.objects.get().started_at > days_ago(0.01)
