@@ -382,8 +382,6 @@ def revert_audit(assignation_id: str, reason: str | None, metadata: Mapping[str,
     finally:
         leave(owner)
 
-        _leave(owner)
-
 
 @contextmanager
 def erasure_audit(reason: str | None) -> Iterator[AuditContext]:
@@ -392,6 +390,6 @@ def erasure_audit(reason: str | None) -> Iterator[AuditContext]:
     inner = replace(outer, reason=reason if reason is not None else outer.reason, origin="erasure")
     owner = object()
     try:
-        yield _enter(owner, inner)
+        yield enter(owner, inner)
     finally:
-        _leave(owner)
+        leave(owner)

@@ -134,7 +134,8 @@ class Assignation(models.Model):
     """The beginning of a unit of work, written in the transaction of its first entry; again when it goes on for long.
 
     The id is not unique on purpose: two transactions that begin the same assignation must not wait for each other.
-    Readers take the oldest row of an id. ``reverts`` and ``reverts_entry`` (``label:history_id``) are set for reverts.
+    Readers take the oldest row of an id. ``reverts`` and ``reverts_entry`` (``label:history_id``) are set for reverts;
+    ``pruned_at`` once retention took some of its entries, from when on it can no longer be undone.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -142,6 +143,7 @@ class Assignation(models.Model):
     started_at = models.DateTimeField()
     reverts = models.CharField(max_length=255, null=True)
     reverts_entry = models.CharField(max_length=255, null=True)
+    pruned_at = models.DateTimeField(null=True)
 
     class Meta:
         # ``db_index`` would add a second index for LIKE, which nothing asks for.

@@ -19,7 +19,7 @@ from koherent.retention.rules import ObjectHistory, Row
 from koherent.writer import RENEWED_AFTER
 
 BATCH = 5_000
-COLUMNS = ("history_id", "history_date", "history_type", "origin", "position")
+COLUMNS = ("history_id", "history_date", "history_type", "origin", "position", "assignation_id")
 
 #: An entry of an assignation whose row is older than ``writer.RENEWED_AFTER`` brings a new row along, so one that is
 #: older than this is not what an open transaction, or a process that remembers the row, relies on.
@@ -161,6 +161,7 @@ class _Prune:
             return
         with transaction.atomic(using=self.using):
             self._leave_trace(going)
+            self._mark_assignations(going)
             for m2m in self.tracked.m2m:
                 self.links += self._links(ids, m2m.history_model).delete()[0]
             self.entries += self.history.filter(pk__in=ids).delete()[1].get(self.tracked.history_model._meta.label, 0)
@@ -182,6 +183,13 @@ class _Prune:
         traces.filter(**place).update(
             history_id=Greatest("history_id", last_id), position=Greatest("position", last_position)
         )
+
+    def _mark_assignations(self, going: list[Row]) -> None:
+        """Undoing what is left of an assignation would not undo it."""
+        ids = {row.assignation_id for row in going} - {None}
+        if ids and router.allow_migrate_model(self.using, Assignation):
+            rows = Assignation.objects.using(self.using).filter(assignation_id__in=ids, pruned_at=None)
+            rows.update(pruned_at=timezone.now())
 
 
 def _prune_assignations(using: str, horizon: dt.datetime) -> int:

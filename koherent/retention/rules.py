@@ -10,7 +10,10 @@ from koherent.models import Origin
 
 
 class Row(NamedTuple):
-    """What the rules look at in an entry. ``position`` is the feed's, 0 for what no feed delivers."""
+    """What the rules look at in an entry, and what others must be told when it goes.
+
+    ``position`` is the feed's, 0 for what no feed delivers.
+    """
 
     pk: Any
     history_id: int
@@ -18,6 +21,7 @@ class Row(NamedTuple):
     action: str
     origin: str
     position: int
+    assignation_id: str | None = None
 
 
 @dataclass

@@ -8,6 +8,8 @@ from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Count, Value
 
 from koherent import registry
+from koherent.errors import HistoryPruned
+from koherent.models import Assignation
 from koherent.registry import TrackedModel
 from koherent.revert.authorise import Guard
 from koherent.revert.delta import delta_of
@@ -108,6 +110,9 @@ def assignation_plan(assignation_id: str, objects: Mapping[TrackedModel, int], p
             steps += _undo_batch(assignation_id, batch, versions, planner, planning)
             done += count if batch is None else len(batch)
             planning.tell(done, total)
+    rows = Assignation.objects.using(DEFAULT_DB_ALIAS).filter(assignation_id=assignation_id)
+    if rows.filter(pruned_at__isnull=False).exists():
+        raise HistoryPruned("Some entries of the assignation were pruned: it can no longer be undone as a whole.")
     return _checked(steps, planning)
 
 

@@ -15,6 +15,7 @@ from koherent.errors import BadInput, HistoryPruned
 from koherent.models import Assignation, Pruned
 from koherent.policy import Viewer, scope_for
 from koherent.retention import ModelReport, pruning
+from koherent.revert import RevertStatus, revert_assignation
 from tests.retention.histories import DAY, chance_history, days_ago, expected_to_go, told, write
 
 prune = retention.prune
@@ -227,3 +228,22 @@ def test_a_row_of_history_that_is_dated_back_has_an_assignation_of_today() -> No
         project._history_date = days_ago(400)  # type: ignore[attr-defined]
         project.save()
     assert Assignation.objects.get().started_at > days_ago(0.01)
+
+
+def test_an_assignation_that_lost_an_entry_is_not_undone_in_part() -> None:
+    with koherent.audit(assignation_id="work"):
+        busy, quiet = Project.objects.create(name="busy"), Project.objects.create(name="quiet")
+    with koherent.audit(assignation_id="other"):
+        other = Tag.objects.create(name="other")
+    for _ in range(3):
+        busy.name += "!"
+        busy.save()
+    Project.history.update(history_date=days_ago(30))
+    assert prune(keep=2).entries == 1
+    # Of "work" only the entry of the quiet project is left: undoing that would be half of it.
+    assert Project.history.filter(assignation_id="work").count() == 1
+    with pytest.raises(HistoryPruned):
+        revert_assignation(None, "work")
+    assert Project.objects.filter(pk=quiet.pk).exists()
+    assert revert_assignation(None, "other").status is RevertStatus.APPLIED
+    assert not Tag.objects.filter(pk=other.pk).exists()
