@@ -3,6 +3,7 @@
 from typing import Any
 
 import strawberry
+from django.db.models import Model
 from strawberry.types.field import StrawberryField
 from strawberry_django.optimizer import OptimizerStore
 
@@ -61,7 +62,8 @@ def _resolve(
     last: LastArgument = None,
     before: BeforeArgument = None,
 ) -> HistoryEntryConnection | None:
-    tracked = registry.for_model(type(root))
+    # An object of the past is of a class of its own, which its options do not know of.
+    tracked = registry.for_model(root._meta.model if isinstance(root, Model) else type(root))
     if tracked is None:
         raise TypeError(f"history_field() is for types of tracked models; {type(root).__name__} has no HistoryField.")
     viewer, names, chosen = viewer_of(info), asked(info), filters_of(filters)
@@ -77,4 +79,4 @@ def _resolve(
             for key, page in pages.items()
         }
 
-    return for_peers(info, type(root), root.pk, Peers.of(root), read)
+    return for_peers(info, tracked, root.pk, Peers.of(root), read)

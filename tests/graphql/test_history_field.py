@@ -64,6 +64,10 @@ class Query(koherent.graphql.Query):
     paged: list[DatasetNode] = strawberry_django.field(pagination=True)
 
     @strawberry.field
+    def past(self, at: dt.datetime) -> list[DatasetNode]:
+        return koherent.as_of(Dataset, at)
+
+    @strawberry.field
     async def listed(self) -> list[DatasetNode]:
         return [dataset async for dataset in Dataset.objects.order_by("pk")]  # type: ignore[misc]
 
@@ -318,3 +322,16 @@ def test_a_date_before_everything_is_empty(ask: Ask) -> None:
     until = dt.datetime(2001, 1, 1, tzinfo=dt.UTC).isoformat()
     query = "query($until: DateTime) { datasets { history(filters: {until: $until}) { totalCount edges { cursor } } } }"
     assert ask(query, until=until).data == {"datasets": [{"history": {"totalCount": 0, "edges": []}}]}
+
+
+@pytest.mark.parametrize("schema", [PLAIN, OPTIMIZED], ids=["plain", "optimized"])
+def test_objects_of_the_past_have_a_history_and_relations_too(schema: strawberry.Schema, admin: User) -> None:
+    notebook(1)
+    then = Dataset.history.earliest("history_id").history_date
+    query = (
+        "query($at: DateTime!) { past(at: $at) { title project { name datasets { title } } history { totalCount } } }"
+    )
+    result = run(schema, False, query, admin, at=then.isoformat())
+    assert result.errors is None
+    project = {"name": "project of 1", "datasets": [{"title": "0"}]}
+    assert result.data["past"] == [{"title": "0", "project": project, "history": {"totalCount": 6}}]

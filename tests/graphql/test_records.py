@@ -13,6 +13,8 @@ from django.test import override_settings
 
 import koherent
 from example_schema.models import Dataset, Image, Project
+from koherent import registry
+from koherent.checks import check_fields
 from koherent.graphql import records
 from koherent.graphql.enums import choices_enum
 from tests.graphql.asking import context
@@ -141,3 +143,17 @@ def test_values_of_every_kind_pass_through_the_schema(admin: User, dataset: Data
         "extra": {"a": [1, None]},
     }
     assert (dt.datetime.fromisoformat(before["createdAt"]), before["tags"]) == (dataset.created_at, [])
+
+
+def test_two_models_of_one_name_are_a_check_error_that_names_type_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    tag = registry.by_label("example_schema.tag")
+    assert tag is not None
+    monkeypatch.setattr(tag.field, "type_name", "Project")
+    tag.__dict__.pop("type_name", None)
+    try:
+        [error] = check_fields(None)
+    finally:
+        tag.__dict__.pop("type_name", None)
+    assert (error.id, error.obj) == ("koherent.E004", tag.model)
+    assert error.msg == "example_schema.project has the same GraphQL name, Project."
+    assert error.hint == "Give one of them HistoryField(type_name=...)."
