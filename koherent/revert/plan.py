@@ -105,10 +105,10 @@ def assignation_plan(assignation_id: str, objects: Mapping[TrackedModel, int], p
         count = objects[tracked]
         versions = Versions(tracked)
         planner = Planner(tracked, planning.guard.label)
-        pks = versions.objects_of(assignation_id) if count > BATCH else None
-        for batch in [None] if pks is None else batches(sorted(pks)):
-            steps += _undo_batch(assignation_id, batch, versions, planner, planning)
-            done += count if batch is None else len(batch)
+        for ids in versions.batches_of(assignation_id) if count > BATCH else [None]:
+            objects_done, planned = _undo_batch(assignation_id, ids, versions, planner, planning)
+            steps += planned
+            done += objects_done
             planning.tell(done, total)
     rows = Assignation.objects.using(DEFAULT_DB_ALIAS).filter(assignation_id=assignation_id)
     if rows.filter(pruned_at__isnull=False).exists():
@@ -117,10 +117,11 @@ def assignation_plan(assignation_id: str, objects: Mapping[TrackedModel, int], p
 
 
 def _undo_batch(
-    assignation_id: str, pks: Sequence[Any] | None, versions: Versions, planner: Planner, planning: Planning
-) -> list[Planned]:
+    assignation_id: str, ids: Sequence[int] | None, versions: Versions, planner: Planner, planning: Planning
+) -> tuple[int, list[Planned]]:
+    """How many objects these entries are about, and their steps."""
     tracked = versions.tracked
-    objects, previous = versions.of_assignation(assignation_id, pks)
+    objects, previous = versions.of_assignation(assignation_id, ids)
     live = planner.live = read_live(tracked, sorted(objects), planning.lock)
     deltas = {pk: delta_of(tracked, rows, previous) for pk, rows in objects.items()}
     newest = versions.newest(
@@ -135,7 +136,7 @@ def _undo_batch(
     own = {version.id: pk for pk, rows in objects.items() for version in rows}
     planning.guard.check(tracked, own, planned.values())
     name_later_entries(versions, planned, deltas)
-    return list(planned.values())
+    return len(objects), list(planned.values())
 
 
 def _checked(steps: list[Planned], planning: Planning) -> Plan:

@@ -1,6 +1,6 @@
 """History rows as planning needs them, read in batches."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +10,7 @@ from django.db import models
 from koherent import diff
 from koherent.registry import TrackedModel
 from koherent.revert.links import read_links
-from koherent.revert.values import Name, all_rows, batches, writable
+from koherent.revert.values import BATCH, Name, all_rows, batches, writable
 
 
 @dataclass(eq=False, slots=True)
@@ -61,22 +61,32 @@ class Versions:
         self._add_links(found)
         return found
 
-    def objects_of(self, assignation_id: str) -> list[Any]:
-        """The keys of the objects that an assignation wrote entries for."""
-        rows = self.rows.filter(assignation_id=assignation_id).order_by()
-        return list(rows.values_list(self.tracked.pk_attname, flat=True).distinct())
+    def batches_of(self, assignation_id: str) -> Iterator[list[int]]:
+        """The history ids of an assignation's entries, those of one object together, so many objects at a time."""
+        own = self.rows.filter(assignation_id=assignation_id).order_by().values_list(self.tracked.pk_attname, "pk")
+        batch: list[int] = []
+        last, objects = None, 0
+        for pk, history_id in sorted(own):
+            if pk != last:
+                if objects == BATCH:
+                    yield batch
+                    batch, objects = [], 0
+                last, objects = pk, objects + 1
+            batch.append(history_id)
+        yield batch
 
     def of_assignation(
-        self, assignation_id: str, pks: Sequence[Any] | None
+        self, assignation_id: str, ids: Sequence[int] | None
     ) -> tuple[dict[Any, list[Version]], dict[int, Version]]:
-        """An assignation's entries by object, oldest first, and the entry before each of them, by the entry's id."""
+        """An assignation's entries by object, oldest first, and the entry before each of them, by the entry's id.
+
+        ``ids`` names some of its entries; None: all.
+        """
         before = self.rows.filter(
             **{self.tracked.pk_attname: models.OuterRef(self.tracked.pk_attname)},
             history_id__lt=models.OuterRef("history_id"),
         )
-        own = self.rows.filter(assignation_id=assignation_id)
-        if pks is not None:
-            own = own.filter(**{f"{self.tracked.pk_attname}__in": pks})
+        own = self.rows.filter(assignation_id=assignation_id) if ids is None else self.rows.filter(pk__in=ids)
         own = own.annotate(koherent_before=models.Subquery(before.order_by("-history_id").values("history_id")[:1]))
         objects: dict[Any, list[Version]] = {}
         versions: dict[int, Version] = {}
