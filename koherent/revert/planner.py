@@ -1,6 +1,7 @@
 """Plans the steps of one model."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
@@ -22,9 +23,9 @@ class Planner:
 
     def __init__(self, tracked: TrackedModel, label: Callable[[TrackedModel, Any], str]) -> None:
         self.tracked, self._label = tracked, label
-        self.by_name: dict[str, Any] = {f.name: f for f in writable(tracked)}
+        self.by_name = _by_name(tracked)
         self._sets = ColumnSets(writable(tracked))
-        self._all = Columns(tuple(tracked.fields))
+        self._all = _all_columns(tracked)
         self.live = Live({}, {})
 
     def create(self, pk: Any, values: Mapping[str, Any], sources: Mapping[str, int], links: "_Links") -> Planned:
@@ -181,6 +182,16 @@ class Planner:
                 links[name[1]] = before
                 sources[name] = delta.source[name]
         return _Links(then, sources)
+
+
+@cache
+def _by_name(tracked: TrackedModel) -> dict[str, Any]:
+    return {f.name: f for f in writable(tracked)}
+
+
+@cache
+def _all_columns(tracked: TrackedModel) -> Columns:
+    return Columns(tuple(tracked.fields))
 
 
 class _Links:

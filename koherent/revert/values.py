@@ -4,6 +4,7 @@ import datetime as dt
 import decimal
 import uuid
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any, TypeAlias
 
 from django.db import DEFAULT_DB_ALIAS, models
@@ -77,6 +78,7 @@ def batches(items: Iterable[Any], size: int = BATCH) -> Iterator[list[Any]]:
         yield everything[start : start + size]
 
 
+@cache
 def writable(tracked: TrackedModel) -> tuple[Any, ...]:
     """The tracked fields that a revert may write."""
     pk = tracked.model._meta.pk
