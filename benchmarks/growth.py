@@ -1,7 +1,7 @@
 """Growth: the same page at ten thousand, a million and ten million entries; and many parents against one."""
 
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.case import Case
 from benchmarks.packages import SCALES
@@ -9,10 +9,14 @@ from benchmarks.read import PAGE
 from benchmarks.seeding import VERSIONS
 from benchmarks.writes import MOMENT
 
+if TYPE_CHECKING:
+    from benchmarks.packages.koherent import Koherent
+
 
 class GrowthCase(Case):
     """A page of koherent's root field; ``variables`` are what the client sends."""
 
+    package: "Koherent"
     full_size = 0
     only = frozenset(SCALES)
     #: How many entries the page has at any scale.

@@ -1,8 +1,11 @@
 """Reading: a page of the newest entries with their changes and users, through GraphQL."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.case import Case
+
+if TYPE_CHECKING:
+    from benchmarks.packages.trail import Trail
 
 PAGE = 50
 
@@ -10,6 +13,7 @@ PAGE = 50
 class Page(Case):
     """The newest entries of all five models."""
 
+    package: "Trail"
     title = "page of 50, all models, {size} entries"
     full_size = 1_000_000
     only = frozenset({"koherent", "simple_history", "koherent4", "pghistory", "auditlog", "reversion"})

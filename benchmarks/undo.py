@@ -1,10 +1,13 @@
 """Undo: of all that one correlation id did, and of one object."""
 
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.case import Case
 from benchmarks.writes import samples
+
+if TYPE_CHECKING:
+    from benchmarks.packages.trail import Undoing
 
 _fresh = itertools.count(1_000_000)
 BEFORE = -1
@@ -15,6 +18,7 @@ CHUNK = 5_000
 class Undo(Case):
     """``size`` objects changed under one correlation id, and that taken back."""
 
+    package: "Undoing"
     title = "undo of {size} changes"
     only = frozenset({"koherent", "simple_history", "koherent4", "pghistory", "reversion"})
 

@@ -1,11 +1,15 @@
 """The GraphQL page of the packages that bring none: a list of the same fields that koherent is asked for."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING, cast
 
 import strawberry
 from strawberry.scalars import JSON
 
 from benchmarks.packages import current
+
+if TYPE_CHECKING:
+    from benchmarks.packages.trail import ListedTrail
 
 
 @strawberry.type
@@ -36,7 +40,7 @@ class Entry:
 class Query:
     @strawberry.field
     def entries(self, first: int, object_id: int | None = None) -> list[Entry]:
-        package = current()
+        package = cast("ListedTrail", current())
         return package.newest(first) if object_id is None else package.newest_of(object_id, first)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import strawberry
 from django.db import models, transaction
 
-from benchmarks.packages.base import M, Package
+from benchmarks.packages.base import M
+from benchmarks.packages.trail import ListedTrail
 from benchmarks.seeding import Slice
 
 
-class Auditlog(Package):
+class Auditlog(ListedTrail):
     """Attributed as its middleware does it: an actor and a correlation id."""
 
     apps = ("auditlog",)

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import models
 
-from benchmarks.packages.base import Package
+from benchmarks.packages.trail import Trail, Undoing
 from benchmarks.seeding import Slice
 
 PAGE = """
@@ -63,7 +63,7 @@ def answer(query: str, reader: Any, variables: dict[str, Any]) -> Any:
     return result.data or {}
 
 
-class Koherent(Package):
+class Koherent(Trail, Undoing):
     """Everything is recorded by the models' own managers, so the work itself is plain Django's."""
 
     apps = ("simple_history", "strawberry_django", "koherent")

@@ -12,7 +12,8 @@ from django.db import models, transaction
 from django.db.models import OuterRef, Subquery
 from django.db.models.functions import JSONObject
 
-from benchmarks.packages.base import M, Package
+from benchmarks.packages.base import M
+from benchmarks.packages.trail import ListedTrail, Undoing
 from benchmarks.seeding import Slice
 
 
@@ -31,7 +32,7 @@ def same(before: Any, now: Any) -> bool:
     return bool(before == now)
 
 
-class PgHistory(Package):
+class PgHistory(ListedTrail, Undoing):
     """Row triggers, its default. Whatever writes is recorded, so the work is plain Django's."""
 
     apps = ("pgtrigger", "pghistory")

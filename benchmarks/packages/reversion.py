@@ -8,7 +8,8 @@ from typing import Any
 import strawberry
 from django.db import models
 
-from benchmarks.packages.base import M, Package
+from benchmarks.packages.base import M
+from benchmarks.packages.trail import ListedTrail, Undoing
 from benchmarks.seeding import Slice
 
 
@@ -17,7 +18,7 @@ def text(value: Any) -> Any:
     return value if isinstance(value, int | str | None) else str(value)
 
 
-class Reversion(Package):
+class Reversion(ListedTrail, Undoing):
     """Work happens in a revision with a user; the correlation id is its comment. Deletions are never recorded."""
 
     apps = ("reversion",)

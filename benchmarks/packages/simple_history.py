@@ -10,13 +10,13 @@ from typing import Any
 import strawberry
 from django.db import models, transaction
 
-from benchmarks.packages.base import Package
+from benchmarks.packages.trail import ListedTrail, Undoing
 from benchmarks.seeding import Slice
 
 correlation: ContextVar[str | None] = ContextVar("bench_correlation", default=None)
 
 
-class SimpleHistory(Package):
+class SimpleHistory(ListedTrail, Undoing):
     """The user comes from the request as its middleware leaves it, the correlation id from the column's default."""
 
     apps: Sequence[str] = ("simple_history",)
