@@ -68,6 +68,11 @@ class KoherentExtension(SchemaExtension):
         with request_audit(self._request(), generate=True):
             yield
 
+    @classmethod
+    def _implements_resolve(cls) -> bool:
+        # Strawberry puts ``resolve()`` around every field of every operation: only where the setting needs it.
+        return settings().atomic_mutations and super()._implements_resolve()
+
     def resolve(self, _next: Callable[..., Any], root: Any, info: Any, *args: Any, **kwargs: Any) -> Any:
         """Run a synchronous root field of a mutation as one unit of work, where ``ATOMIC_MUTATIONS`` asks for it."""
         if info.path.prev is None and settings().atomic_mutations and _is_sync_mutation(info):

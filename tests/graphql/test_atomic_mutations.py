@@ -230,3 +230,20 @@ async def test_a_revert_works_inside(admin: User) -> None:
 async def test_nothing_is_wrapped_unless_the_setting_asks_for_it(admin: User, atomic: bool) -> None:
     with override_settings(KOHERENT={"ATOMIC_MUTATIONS": atomic}):
         assert (await sync_execute(admin, "mutation { inside }"))["data"] == {"inside": atomic}
+
+
+@pytest.mark.parametrize(("atomic", "fields"), [(True, 2), (False, 0)])
+async def test_fields_are_not_looked_at_unless_the_setting_asks_for_it(
+    admin: User, monkeypatch: pytest.MonkeyPatch, atomic: bool, fields: int
+) -> None:
+    seen: list[str] = []
+    original = KoherentExtension.resolve
+
+    def resolve(self: KoherentExtension, _next: Any, root: Any, info: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.append(info.field_name)
+        return original(self, _next, root, info, *args, **kwargs)
+
+    monkeypatch.setattr(KoherentExtension, "resolve", resolve)
+    with override_settings(KOHERENT={"ATOMIC_MUTATIONS": atomic}):
+        await sync_execute(admin, "mutation { django(fail: false) { name } }")
+    assert len(seen) == fields

@@ -3,11 +3,10 @@
 import random
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connection, transaction
 
 import koherent
 from example_schema.models import Project, Tag
@@ -15,6 +14,7 @@ from koherent import registry
 from koherent.baseline import record_baseline
 from koherent.registry import TrackedModel
 from koherent.verify import verify
+from tests.postgres.threads import in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
 WAIT = 20.0
@@ -28,18 +28,6 @@ def tracked() -> TrackedModel:
 
 def entries() -> list[tuple[str, str, str]]:
     return list(Tag.history.order_by("history_id").values_list("history_type", "name", "origin"))
-
-
-def in_thread(work: Callable[[], object]) -> threading.Thread:
-    def run() -> None:
-        try:
-            work()
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread
 
 
 def somebody_waits_for_a_lock() -> bool:

@@ -4,7 +4,6 @@ import contextlib
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,21 +16,10 @@ from koherent.feed import current_cursor, subscribe
 from koherent.feed.cursor import current_position, parse, read_since
 from koherent.policy import Viewer
 from tests.feed.conftest import do, entries, following, names
+from tests.postgres.threads import in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
 WAIT = 20.0
-
-
-def in_thread(work: Callable[[], object]) -> threading.Thread:
-    def run() -> None:
-        try:
-            work()
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread
 
 
 def fed(position: Any) -> list[str]:

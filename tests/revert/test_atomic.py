@@ -1,29 +1,15 @@
 """An apply that fails anywhere leaves nothing behind."""
 
-from typing import Any
-
 import pytest
 from django.db import DatabaseError, connection
 
 from example_schema.models import Dataset, Image, Project, Tag
 from koherent import audit
 from koherent.revert import RevertStatus, revert_assignation
+from tests.failing import FailAt
 from tests.revert.test_assignation import entry_counts, state
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class FailAt:
-    """Lets ``number`` statements pass and refuses the next."""
-
-    def __init__(self, number: int) -> None:
-        self.left = number
-
-    def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        self.left -= 1
-        if self.left < 0:
-            raise DatabaseError("refused by the test")
-        return execute(sql, params, many, context)
 
 
 def test_failing_each_statement_in_turn_leaves_all_or_nothing() -> None:

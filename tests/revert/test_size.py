@@ -78,26 +78,3 @@ def test_statements_grow_with_batches_and_not_with_objects(dataset: Dataset, kin
         return len(queries)
 
     assert statements("few", 3) == statements("many", 1500)
-
-
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="about the planner of SQLite")
-def test_old_statistics_do_not_make_it_quadratic(dataset: Dataset) -> None:
-    def instructions(name: str, count: int) -> int:
-        changed(dataset, name, count)
-        ticks = 0
-
-        def tick() -> int:
-            nonlocal ticks
-            ticks += 1
-            return 0
-
-        connection.connection.set_progress_handler(tick, 1000)
-        undone(name)
-        connection.connection.set_progress_handler(None, 0)
-        return ticks
-
-    changed(dataset, "old", 20)
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
-    once = instructions("once", 500)
-    assert instructions("twice", 1000) < 3 * once

@@ -8,23 +8,11 @@ from django.db.models.signals import post_save
 
 from koherent import audit, registry
 from koherent.revert import RevertStatus
+from tests.failing import FailAt
 from tests.wide.models import Dependent, Instrument, Locker, Membership, Person, Reagent, Team, Truck, Unit
 from tests.wide.revert.states import applied, state, undo
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
-
-
-class FailAt:
-    """Lets ``number`` statements pass and refuses the next."""
-
-    def __init__(self, number: int) -> None:
-        self.left = number
-
-    def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        self.left -= 1
-        if self.left < 0:
-            raise DatabaseError("refused by the test")
-        return execute(sql, params, many, context)
 
 
 def entries() -> list[int]:

@@ -13,10 +13,7 @@ from koherent.registry import by_label
 from koherent.timeline import Filters, Position
 from koherent.timeline.search import find_each
 
-pytestmark = [
-    pytest.mark.django_db,
-    pytest.mark.skipif(connection.vendor != "sqlite", reason="tests/plans asks PostgreSQL, on a million rows"),
-]
+pytestmark = pytest.mark.django_db
 PROJECT = "example_schema.project"
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 AFTER = Position(NOW, PROJECT, 5).encode()
