@@ -7,8 +7,8 @@ The models of tracked many-to-many links are treated alike: what happens to a li
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
-from functools import cache, wraps
+from contextlib import ExitStack, nullcontext
+from functools import cache, partial, wraps
 from typing import Any
 
 from django.db import connections, models, router, transaction
@@ -332,32 +332,42 @@ def _audited_save_table(original: Callable[..., Any]) -> Callable[..., Any]:
         below = registry.descendants(cls) if self._meta.concrete_model is cls else ()
         if hasattr(self, "skip_history_when_saving") or not (tracked or links or below):
             return original(self, *arguments)
-        key_name = cls._meta.pk.attname
-        key = getattr(self, key_name)
-        touched: list[tuple[TrackedModel, Sequence[Any] | None]] = [(owner_model, None) for owner_model, _ in links]
-        if key is not None:
-            touched += [(t, [key]) for t in (tracked, *registry.descendants(cls)) if t is not None]
-        with ExitStack() as stack:
-            if links:
-                stack.enter_context(recorder.link_changes(using))
-                if not self._state.adding:
-                    for owner_model, m2m in links:
-                        recorder.record_links(owner_model, using, owners_of(m2m, using, key_name, [key]))
-            stack.enter_context(recorder.together(using))
-            with recorder.writing(using, touched):
-                updated = original(self, *arguments)
-            for owner_model, m2m in links:
-                recorder.record_links(owner_model, using, [getattr(self, m2m.source_attname)])
-            key = getattr(self, key_name)
-            if tracked is not None:
-                action = "~" if updated else "+"
-                recorder.record(tracked, using, [key], action, instance=self, may_wait=True)
-            for child in below if updated else ():
-                recorder.record(child, using, [key], "~", may_wait=True)
-        return updated
+        with recorder.together(using):
+            return _save_and_record(self, partial(original, self, *arguments), cls, using, tracked, links, below)
 
     _save_table._koherent = True  # type: ignore[attr-defined]
     return _save_table
+
+
+def _save_and_record(
+    instance: models.Model,
+    write: Callable[[], Any],
+    table: type[models.Model],
+    using: str,
+    tracked: TrackedModel | None,
+    links: tuple[tuple[TrackedModel, M2MTracked], ...],
+    below: tuple[TrackedModel, ...],
+) -> Any:
+    key_name = table._meta.pk.attname
+    key = getattr(instance, key_name)
+    touched: list[tuple[TrackedModel, Sequence[Any] | None]] = [(owner_model, None) for owner_model, _ in links]
+    if key is not None:
+        touched += [(t, [key]) for t in (tracked, *registry.descendants(table)) if t is not None]
+    with recorder.link_changes(using) if links else nullcontext():
+        if not instance._state.adding:
+            for owner_model, m2m in links:
+                recorder.record_links(owner_model, using, owners_of(m2m, using, key_name, [key]))
+        with recorder.writing(using, touched):
+            updated = write()
+        for owner_model, m2m in links:
+            recorder.record_links(owner_model, using, [getattr(instance, m2m.source_attname)])
+        key = getattr(instance, key_name)
+        if tracked is not None:
+            action = "~" if updated else "+"
+            recorder.record(tracked, using, [key], action, instance=instance, may_wait=True)
+        for child in below if updated else ():
+            recorder.record(child, using, [key], "~", may_wait=True)
+    return updated
 
 
 def _audited_delete(original: Callable[..., Any]) -> Callable[..., Any]:

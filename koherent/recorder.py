@@ -4,7 +4,7 @@ Inside ``koherent.atomic()`` an entry may wait in the unit of work (``unit.py``)
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -27,7 +27,9 @@ WAIT_AT_MOST = 100
 going: ContextVar[set[tuple[TrackedModel, Any]] | None] = ContextVar("koherent_going", default=None)
 #: True inside a write that is recorded by whoever makes it.
 is_covered: ContextVar[bool] = ContextVar("koherent_covered", default=False)
-_owners: ContextVar[dict[TrackedModel, dict[Any, None]] | None] = ContextVar("koherent_owners", default=None)
+_owners: ContextVar[tuple[str, dict[TrackedModel, dict[Any, None]]] | None] = ContextVar(
+    "koherent_owners", default=None
+)
 
 
 def record(
@@ -106,36 +108,37 @@ def waits(tracked: TrackedModel, using: str) -> bool:
     return unit is not None and unit.waits(tracked)
 
 
-@contextmanager
-def together(using: str) -> Iterator[None]:
+def together(using: str) -> AbstractContextManager[Any]:
     """One transaction for a change and its entries.
 
     Inside another one nothing is opened: an error before the first write, such as a protected object, must leave that
     one usable, as it does without us.
     """
-    if connections[using].in_atomic_block:
-        yield
-    else:
-        with transaction.atomic(using=using):
-            yield
+    return nullcontext() if connections[using].in_atomic_block else transaction.atomic(using=using)
 
 
-@contextmanager
-def writing(using: str, objects: Sequence[tuple[TrackedModel, Sequence[Any] | None]]) -> Iterator[None]:
-    """Around a write to ``objects`` (keys; None: all of the model) that is recorded afterwards, in one transaction."""
-    token = is_covered.set(True)
-    try:
-        with together(using):
-            unit = unit_of(connections[using])
-            if unit is None:
-                yield
-                return
-            for tracked, pks in objects:
-                unit.before(tracked, pks)
-            with unit.passing():
-                yield
-    finally:
-        is_covered.reset(token)
+class writing:
+    """Around a write to ``objects`` (keys; None: all of the model) that is recorded afterwards, inside a transaction.
+
+    A class and no generator, because every ``save()`` pays for it.
+    """
+
+    def __init__(self, using: str, objects: Sequence[tuple[TrackedModel, Sequence[Any] | None]]) -> None:
+        self._unit = unit_of(connections[using])
+        self._objects = objects
+
+    def __enter__(self) -> None:
+        if self._unit is not None:
+            for tracked, pks in self._objects:
+                self._unit.before(tracked, pks)
+            self._passing = self._unit.passing()
+            self._passing.__enter__()
+        self._token = is_covered.set(True)
+
+    def __exit__(self, *error: Any) -> None:
+        is_covered.reset(self._token)
+        if self._unit is not None:
+            self._passing.__exit__(*error)
 
 
 class Returned:
@@ -156,22 +159,23 @@ class Returned:
 
 def record_links(tracked: TrackedModel, using: str, owners: Sequence[Any]) -> None:
     """Many-to-many links of ``owners`` have changed: one entry each, at the end of ``link_changes()`` inside one."""
-    collected = _owners.get()
-    if collected is None:
-        record(tracked, using, owners, "~", links=True, may_wait=True)
-    else:
+    database, collected = _owners.get() or (None, {})
+    if database == using:
         collected.setdefault(tracked, {}).update(dict.fromkeys(owners))
+    else:
+        record(tracked, using, owners, "~", links=True, may_wait=True)
 
 
 @contextmanager
 def link_changes(using: str) -> Iterator[None]:
     """What happens to many-to-many links inside is one change, of one transaction."""
-    if _owners.get() is not None or not is_recording():
+    database, _ = _owners.get() or (None, {})
+    if database == using or not is_recording():
         yield
         return
     collected: dict[TrackedModel, dict[Any, None]] = {}
     with together(using):
-        token = _owners.set(collected)
+        token = _owners.set((using, collected))
         try:
             yield
         finally:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, Literal
 
+from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import NOT_PROVIDED, AutoField
+from django.db.models import NOT_PROVIDED
 
 from koherent.models import Assignation
 from koherent.registry import M2MTracked, TrackedModel
@@ -58,6 +59,9 @@ class Statements:
         self.key = quote(self._column(pk))
         user = "history_user_id" if tracked.field.user_id_field is not None else "history_user"
         self.stamp_fields = [history.get_field(user if name == "history_user" else name) for name in STAMP]
+        # Texts and numbers of Django's own fields go to the database as they are.
+        plain = (models.CharField, models.TextField, models.BigIntegerField)
+        self.as_they_are = {name for name, f in zip(STAMP, self.stamp_fields, strict=True) if type(f) in plain}
         self.date_field, self.type_field = history.get_field("history_date"), history.get_field("history_type")
         copied = [f.name for f in tracked.fields]
         self.own_fields = _own_fields(history, [*copied, *STAMP, user, "history_date", "history_type"])
@@ -118,16 +122,14 @@ class Statements:
             one = f"{self.live_key} = %s"
             several = f"= ANY(%s::{self.pk_type}[])" if self.postgres else f"IN ({', '.join(['%s'] * count)})"
             source, condition = self._tables(), one if keys == "one" else f"{self.live_key} {several}"
-            order = "" if keys == "one" else f" ORDER BY {self.live_key}"
+            order = ""
         if action == "~" and not keep:
             condition = self._differs(links, condition, optional=keys == "dated")
             if self.postgres:
                 source += self._latest()
         where = f" WHERE {condition}" if condition else ""
-        return (
-            f"{self.into} SELECT {self.values}, {', '.join([date, kind, *stamp])} FROM {source}{where}{order} "
-            f"RETURNING {quote('history_id')}"
-        )
+        selected = ", ".join([self.values, date, kind, *stamp])
+        return f"{self.into} SELECT {selected} FROM {source}{where}{order} RETURNING {quote('history_id')}"
 
     def insert_new(self, count: int, above: bool) -> str:
         """Entries ``"+"`` for those of the keys, and of the rows ``above`` a key, that have no live history."""
@@ -277,4 +279,4 @@ def begin_assignation(postgres: bool) -> str:
 
 def counts_keys(tracked: TrackedModel) -> bool:
     """True where the database hands out rising keys."""
-    return isinstance(tracked.model._meta.pk, AutoField)
+    return isinstance(tracked.model._meta.pk, models.AutoField)

@@ -72,7 +72,10 @@ def _stamp(
         "field_set": tracked.field_set,
     }
     fields = zip(STAMP, texts.stamp_fields, strict=True)
-    prepared = [field.get_db_prep_save(values[name], connection) for name, field in fields]
+    prepared = [
+        values[name] if name in texts.as_they_are else field.get_db_prep_save(values[name], connection)
+        for name, field in fields
+    ]
     return Stamp((*prepared, *own_values(texts.own_fields, connection)), context.assignation_id)
 
 
