@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 import koherent
 from example_schema.models import Dataset, Image, Project, Tag
-from koherent import registry
+from koherent import recorder, registry
 from koherent.models import Assignation, FieldSet
 
 pytestmark = pytest.mark.django_db
@@ -352,3 +352,15 @@ def test_saves_that_change_nothing_can_be_kept(project: Project, settings: Any) 
     with koherent.atomic():
         project.save()
     assert rows(Project) == [("~",)] * 4
+
+
+def test_a_change_of_links_on_another_database_is_recorded_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[str] = []
+    monkeypatch.setattr(recorder, "record", lambda tracked, using, *_, **__: recorded.append(using))
+    tracked = registry.for_model(Dataset)
+    assert tracked is not None
+    with recorder.link_changes("default"):
+        recorder.record_links(tracked, "default", [1])
+        recorder.record_links(tracked, "other", [1])
+        assert recorded == ["other"]
+    assert recorded == ["other", "default"]
