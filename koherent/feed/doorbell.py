@@ -11,6 +11,8 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
@@ -26,15 +28,21 @@ EXIT_SECONDS = 1.0
 logger = logging.getLogger("koherent.feed")
 
 
+@cache
+def _has_channels() -> bool:
+    # Python does not remember what it has not found, and every commit asks.
+    return find_spec("channels") is not None
+
+
 def layer_of_feed() -> Any | None:
     """The channel layer that carries rings between processes; None without Channels or with the in-memory layer.
 
     The in-memory layer reaches this process alone, whose hubs are poked anyway, and is not safe across threads.
     """
-    try:
-        from channels.layers import InMemoryChannelLayer, channel_layers
-    except ImportError:
+    if not _has_channels():
         return None
+    from channels.layers import InMemoryChannelLayer, channel_layers
+
     if settings().feed_layer not in channel_layers.configs:
         return None
     layer = channel_layers[settings().feed_layer]
