@@ -147,6 +147,16 @@ class Statements:
             f"RETURNING {quote('history_id')}"
         )
 
+    def hold(self, going: bool) -> str:
+        """PostgreSQL: lock the rows of some objects, in the order of their keys; parameters: ``keys()``.
+
+        An object that is ``going`` is locked as its DELETE will; else as by an UPDATE that leaves the key alone, which
+        does not wait for those who add links to it.
+        """
+        strength = "UPDATE" if going else "NO KEY UPDATE"
+        several = f"{self.live_key} = ANY(%s::{self.pk_type}[])"
+        return f"SELECT 1 FROM {self._tables()} WHERE {several} ORDER BY {self.live_key} FOR {strength}"
+
     def copy_links(self, m2m: M2MTracked, count: int) -> str:
         """Copy the live links of the owners of some entries; parameters: ``own_values()``, ``keys()`` of their ids."""
         columns = [quote(f.column) for f in m2m.through._meta.concrete_fields]

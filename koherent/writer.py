@@ -107,6 +107,8 @@ def write(
     text = texts.insert("one" if one else "many", action, count=len(prepared), links=links, keep=keep)
     date = texts.date_field.get_db_prep_save(moment, connection)
     keys = prepared if one else texts.keys(prepared)
+    if action == "-" or links:
+        _hold(tracked, connection, prepared, going=action == "-")
     return _write(tracked, connection, text, [date, action, *by.parameters, *keys], by)
 
 
@@ -126,6 +128,8 @@ def write_dated(
         (pk.get_db_prep_value(key, connection), texts.date_field.get_db_prep_save(moment, connection), action)
         for key, moment, action in rows
     ]
+    if links:
+        _hold(tracked, connection, [key for key, _, _ in prepared], going=False)
     changes = "~" if any(action == "~" for _, _, action in rows) else "+"
     text = texts.insert("dated", changes, count=len(prepared), links=links, keep=keep)
     return _write(tracked, connection, text, [*by.parameters, *texts.dated(prepared)], by)
@@ -144,6 +148,18 @@ def write_new(
     date = texts.date_field.get_db_prep_save(moment, connection)
     text = texts.insert_new(len(pks), bool(above))
     return _write(tracked, connection, text, [date, "+", *by.parameters, *keys, *above], by)
+
+
+def _hold(tracked: TrackedModel, connection: BaseDatabaseWrapper, prepared: Sequence[Any], *, going: bool) -> None:
+    """Wait for others who write to these objects, so that the entry follows theirs and knows what they did.
+
+    An UPDATE holds its rows already; a DELETE and a change of links come to them later, or never. SQLite has one
+    writer at a time.
+    """
+    if connection.vendor == "postgresql":
+        texts = statements(tracked, connection)
+        with connection.cursor() as cursor:
+            cursor.execute(texts.hold(going), texts.keys(prepared))
 
 
 def _write(

@@ -2,11 +2,10 @@
 
 import random
 import threading
-import time
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 import koherent
 from example_schema.models import Project, Tag
@@ -14,10 +13,9 @@ from koherent import registry
 from koherent.baseline import record_baseline
 from koherent.registry import TrackedModel
 from koherent.verify import verify
-from tests.postgres.threads import in_thread
+from tests.postgres.threads import WAIT, in_thread, until_somebody_waits_for_a_lock
 
 pytestmark = pytest.mark.django_db(transaction=True)
-WAIT = 20.0
 
 
 def tracked() -> TrackedModel:
@@ -28,15 +26,6 @@ def tracked() -> TrackedModel:
 
 def entries() -> list[tuple[str, str, str]]:
     return list(Tag.history.order_by("history_id").values_list("history_type", "name", "origin"))
-
-
-def somebody_waits_for_a_lock() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT EXISTS (SELECT 1 FROM pg_stat_activity "
-            "WHERE wait_event_type = 'Lock' AND datname = current_database())"
-        )
-        return bool(cursor.fetchone()[0])
 
 
 def test_a_row_that_is_being_changed_gets_no_baseline_after_its_entry() -> None:
@@ -56,10 +45,7 @@ def test_a_row_that_is_being_changed_gets_no_baseline_after_its_entry() -> None:
     writer = in_thread(write)
     assert wrote.wait(WAIT)
     baseline = in_thread(lambda: created.append(record_baseline(tracked()).created))
-    end = time.monotonic() + WAIT
-    while not somebody_waits_for_a_lock():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until_somebody_waits_for_a_lock()
     assert entries() == [("+", "quiet", "baseline")]  # what nobody held is committed already
     may_commit.set()
     writer.join(WAIT)

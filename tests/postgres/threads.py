@@ -1,9 +1,12 @@
-"""A second thread, with connections of its own."""
+"""A second thread, with connections of its own, and how to see that it waits."""
 
 import threading
+import time
 from collections.abc import Callable
 
-from django.db import connections
+from django.db import connection, connections
+
+WAIT = 20.0
 
 
 def in_thread(work: Callable[[], object]) -> threading.Thread:
@@ -18,3 +21,18 @@ def in_thread(work: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=run)
     thread.start()
     return thread
+
+
+def until_somebody_waits_for_a_lock() -> None:
+    """Return once a connection to this database waits for another's lock."""
+    end = time.monotonic() + WAIT
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT EXISTS (SELECT 1 FROM pg_stat_activity "
+                "WHERE wait_event_type = 'Lock' AND datname = current_database())"
+            )
+            if cursor.fetchone()[0]:
+                return
+        assert time.monotonic() < end
+        time.sleep(0.01)
