@@ -8,12 +8,12 @@ import enum
 import json
 import math
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from django.db import DEFAULT_DB_ALIAS, models
-from django.db.models import Exists, OuterRef
+from django.db.models import Max
 from django.utils.duration import duration_iso_string
 
 from koherent import registry
@@ -126,7 +126,9 @@ def _listed(row: Any, key: str) -> frozenset[str]:
 class ForeignKeyLabels:
     """What people call the objects that foreign keys point to: ``want()`` them all, ``load()`` once, then ``get()``.
 
-    One statement for each model pointed to. Without a ``scope`` everything may be named.
+    One statement for each model pointed to. Without a ``scope`` everything may be named; with one, objects of visible
+    models, and of models without history as the policy says. Where the policy hides rows, an object has the name that
+    its newest visible entry gives it, whatever happened to it since.
     """
 
     def __init__(self, scope: Scope | None) -> None:
@@ -150,26 +152,42 @@ class ForeignKeyLabels:
         """Fetch what is wanted."""
         for (model, attname), keys in self._wanted.items():
             tracked = registry.for_model(model)
-            found = model._base_manager.using(DEFAULT_DB_ALIAS).filter(**{f"{attname}__in": keys})
-            if self._scope is not None and tracked is not None:
-                if tracked not in self._scope.models:
-                    continue
-                if self._scope.hides_rows:
-                    known = self._scope.entries(tracked).filter(**{tracked.pk_attname: OuterRef("pk")})
-                    found = found.filter(Exists(known))
+            if not self._may_name(model, tracked):
+                continue
+            if self._scope is not None and tracked is not None and self._scope.hides_rows:
+                found: Any = _newest_visible(self._scope, tracked, attname, keys)
+            else:
+                found = model._base_manager.using(DEFAULT_DB_ALIAS).filter(**{f"{attname}__in": keys})
             for related in found:
                 self._labels[(model, attname, getattr(related, attname))] = self._name(tracked, related)
         self._wanted.clear()
 
+    def _may_name(self, model: type[models.Model], tracked: TrackedModel | None) -> bool:
+        if self._scope is None:
+            return True
+        return self._scope.may_name(model) if tracked is None else tracked in self._scope.models
+
     def _name(self, tracked: TrackedModel | None, related: models.Model) -> str:
-        # Nobody can tell what a __str__ reads: where the viewer must not see some field, the field's own label serves.
-        if self._scope is not None and tracked is not None and self._scope.redacted(tracked):
-            return object_label(tracked, related, self._scope.redacted(tracked))
-        return str(related)
+        # Nobody can tell what a __str__ reads: where something is hidden from the viewer, the field's own label serves.
+        if self._scope is None or tracked is None or self._scope.sees_everything:
+            return str(related)
+        hidden = self._scope.redacted(tracked)
+        if isinstance(related, tracked.history_model):
+            hidden |= erased_fields(related)
+        return object_label(tracked, related, hidden)
 
     def get(self, field: AnyField, key: Any) -> str | None:
         """The label; None for no key, for what is gone and for what the viewer may not see."""
         return None if key is None else self._labels.get((*_target(field), key))
+
+
+def _newest_visible(scope: Scope, tracked: TrackedModel, attname: str, keys: Collection[Any]) -> Iterable[Any]:
+    """The newest visible entries of the objects that keys refer to, but for those that are deletions."""
+    if attname not in {f.attname for f in tracked.fields}:
+        return ()
+    own = scope.entries(tracked).filter(**{f"{attname}__in": keys})
+    newest = own.values(tracked.pk_attname).annotate(newest=Max("history_id")).order_by().values("newest")
+    return scope.entries(tracked).filter(history_id__in=newest).exclude(history_type="-")
 
 
 def object_label(tracked: TrackedModel, row: models.Model, redacted: Collection[str]) -> str:

@@ -5,8 +5,10 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
+from django.db.models import Model
+
 from koherent.diff import FieldChange
-from koherent.policy import Entries, Policy, Scope, Viewer
+from koherent.policy import Policy, Scope, Viewer
 from koherent.registry import TrackedModel, tracked_models
 from koherent.timeline import Entry, Filters, Position, Wanted
 from koherent.timeline.pages import Window, stretch
@@ -46,13 +48,13 @@ class Unrestricted(Policy):
         """All of them."""
         return models
 
-    def visible_entries(self, viewer: Viewer, tracked: TrackedModel, queryset: Entries) -> Entries:
-        """All of them."""
-        return queryset
-
     def redacted_fields(self, viewer: Viewer, tracked: TrackedModel) -> frozenset[str]:
         """None of them."""
         return frozenset()
+
+    def may_name(self, viewer: Viewer, model: type[Model]) -> bool:
+        """Whatever entries refer to."""
+        return True
 
 
 def unrestricted() -> Scope:
@@ -93,7 +95,7 @@ def record(entry: Entry) -> dict[str, Any]:
         "app": row.app,
         "assignationId": row.assignation_id,
         "reason": entry.reason,
-        "metadata": row.metadata,
+        "metadata": entry.metadata,
         "changes": None if entry.changes is None else [_change(change) for change in entry.changes],
         "snapshot": entry.snapshot,
     }

@@ -1,8 +1,8 @@
 """Who may see and undo what: ``Policy`` decides, ``Viewer`` asks, ``Scope`` is the answer for one operation."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal, TypeAlias
 
 from django.contrib.auth import get_permission_codename
@@ -17,6 +17,7 @@ from koherent.request import RequestInfo
 
 Action: TypeAlias = Literal["+", "~", "-"]
 Entries: TypeAlias = "models.QuerySet[Any, Any]"
+AnyModel: TypeAlias = type[models.Model]
 
 _VERBS = {"+": "add", "~": "change", "-": "delete"}
 
@@ -61,6 +62,14 @@ class Policy:
         """Names of the fields whose values the viewer may not read."""
         return frozenset() if viewer.is_superuser else tracked.redacted_fields
 
+    def visible_metadata(self, viewer: Viewer, tracked: TrackedModel, keys: frozenset[str]) -> Collection[str]:
+        """Those of ``keys``, the names that stand in some entries' ``metadata``, whose values the viewer may read."""
+        return keys
+
+    def may_name(self, viewer: Viewer, model: AnyModel) -> bool:
+        """Whether labels may name objects of ``model``, which is not tracked: Django's "view" permission on it."""
+        return viewer.has_perm("view", model)
+
     def may_revert(self, viewer: Viewer, tracked: TrackedModel, action: Action) -> bool:
         """Whether the viewer may create ("+"), change ("~") or delete ("-") objects by a revert."""
         return viewer.has_perm(_VERBS[action], tracked.model)
@@ -98,6 +107,7 @@ class Scope:
     policy: Policy
     models: tuple[TrackedModel, ...]
     _redacted: dict[TrackedModel, frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
+    _named: dict[AnyModel, bool] = field(default_factory=dict, compare=False, repr=False)
 
     def tracked(self, label: str) -> TrackedModel | None:
         """The visible model of a Django label in any case; None when it is unknown or not visible."""
@@ -121,6 +131,22 @@ class Scope:
         if tracked not in self._redacted:
             self._redacted[tracked] = self.policy.redacted_fields(self.viewer, tracked)
         return self._redacted[tracked]
+
+    def metadata_keys(self, tracked: TrackedModel, keys: frozenset[str]) -> frozenset[str]:
+        """Those of some entries' ``metadata`` keys that the viewer sees; asked once for all entries of a page."""
+        return keys.intersection(self.policy.visible_metadata(self.viewer, tracked, keys)) if keys else keys
+
+    def may_name(self, model: AnyModel) -> bool:
+        """Whether labels may name objects of a model that is not tracked; asked once for each operation."""
+        if model not in self._named:
+            self._named[model] = self.policy.may_name(self.viewer, model)
+        return self._named[model]
+
+    @cached_property
+    def sees_everything(self) -> bool:
+        """Whether no model, row or field is hidden, so that it does not matter what a text was made of."""
+        every = tracked_models()
+        return not self.hides_rows and set(every) <= set(self.models) and not any(map(self.redacted, every))
 
     @property
     def hides_rows(self) -> bool:

@@ -62,23 +62,26 @@ def connection(
 def keyed_connection(
     info: strawberry.Info, keys: Sequence[tuple[str, int]], *, first: int | None, after: str | None
 ) -> HistoryEntryConnection:
-    """A page of the entries with these keys, in the given order; cursors are places in the list."""
+    """A page of the visible entries among these keys, in the given order; cursors are places in the list."""
     viewer, names = viewer_of(info), asked(info)
 
     def read() -> HistoryEntryConnection:
         scope = scope_for(viewer)
         feed_cursor = feed.current_cursor() if "feedcursor" in names else ""
-        start, stop = window(len(keys), first, after)
-        places = {key: str(start + index) for index, key in enumerate(keys[start:stop])}
+        # Counted and numbered without the others, or the gaps would tell of them.
+        seen = timeline.visible_keys(scope, keys) if scope.hides_rows else set(keys)
+        shown = [key for key in keys if key in seen]
+        start, stop = window(len(shown), first, after)
+        places = {key: str(start + index) for index, key in enumerate(shown[start:stop])}
         edges = [
             HistoryEntryEdge(cursor=places[entry.tracked.label, entry.history_id], node=to_graphql(entry))
-            for entry in timeline.load(scope, keys[start:stop], wanted_of(names))
+            for entry in timeline.load(scope, shown[start:stop], wanted_of(names))
         ]
         return HistoryEntryConnection(
             scope=scope,
             filters=timeline.Filters(),
-            known_count=len(keys),
-            page_info=page_info([e.cursor for e in edges], has_next=stop < len(keys), has_previous=start > 0),
+            known_count=len(shown),
+            page_info=page_info([e.cursor for e in edges], has_next=stop < len(shown), has_previous=start > 0),
             edges=edges,
             feed_cursor=feed_cursor,
         )

@@ -180,7 +180,7 @@ def to_graphql(entry: timeline.Entry) -> HistoryEntry:
         app=row.app,
         assignation_id=row.assignation_id,
         reason=row.history_change_reason,
-        metadata=row.metadata,
+        metadata=JSON(entry.metadata),
         changes=entry.changes,
     )
     return made

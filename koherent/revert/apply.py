@@ -42,7 +42,7 @@ class Request:
     links: Mapping[str, str]
     expected_plan: str | None
     expected_latest: Key | None = None
-    latest: Callable[[], Key] | None = None
+    latest: Callable[[], Key | None] | None = None
     progress: Progress | None = None
 
 

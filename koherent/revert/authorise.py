@@ -9,7 +9,8 @@ from koherent.errors import Forbidden, LimitExceeded
 from koherent.policy import Scope
 from koherent.registry import TrackedModel
 from koherent.revert.steps import Planned
-from koherent.revert.values import batches
+from koherent.revert.versions import Versions
+from koherent.timeline import visible_keys
 
 
 class Guard:
@@ -33,18 +34,19 @@ class Guard:
     def check(self, tracked: TrackedModel, entries: Mapping[int, Any], steps: Collection[Planned]) -> None:
         """Raises ``Forbidden`` for the whole, without saying for which step.
 
-        ``entries`` are the entries that are undone (history id -> key of the object).
+        ``entries`` are the entries that are undone (history id -> key of the object). Where the policy hides rows, the
+        viewer has to see those, and each object's newest one: a step shows, and overwrites, what that one wrote.
         """
         if self.scope is None or not steps:
             return
         if tracked not in self.scope.models or not all(self._may(step) for step in steps):
             raise _refused()
         if self.scope.hides_rows:
-            visible: set[int] = set()
-            for batch in batches(list(entries)):
-                visible.update(self.scope.entries(tracked).filter(pk__in=batch).values_list("pk", flat=True))
             stepping = {step.pk for step in steps}
-            if any(pk in stepping for history_id, pk in entries.items() if history_id not in visible):
+            newest = Versions(tracked).newest(stepping)
+            needed = {history_id for history_id, pk in entries.items() if pk in stepping} | set(newest.values())
+            visible = visible_keys(self.scope, ((tracked.label, history_id) for history_id in needed))
+            if newest.keys() != stepping or len(visible) < len(needed):
                 raise _refused()
 
     def _may(self, step: Planned) -> bool:

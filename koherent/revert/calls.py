@@ -45,9 +45,14 @@ def revert_to(
     def build(planning: Planning) -> Plan:
         return entry_plan(tracked, entry(), planning)
 
-    def latest() -> Key:
+    def latest() -> Key | None:
         pk = entry().pk
-        return tracked.label, versions.newest([pk])[pk]
+        if scope is None:
+            return tracked.label, versions.newest([pk])[pk]
+        # What the viewer does not see is not later: where it matters, the guard forbids the whole.
+        seen = scope.entries(tracked).filter(**{tracked.pk_attname: pk}).order_by("-history_id")
+        newest = seen.values_list("history_id", flat=True).first()
+        return None if newest is None else (tracked.label, newest)
 
     return run(
         Request(

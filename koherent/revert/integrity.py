@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from koherent import registry
+from koherent.policy import Scope
+from koherent.registry import TrackedModel
 from koherent.revert.constraints import Constraints
 from koherent.revert.references import References, Referrers
 from koherent.revert.steps import Planned
@@ -13,12 +15,14 @@ from koherent.revert.types import Conflict, Key
 from koherent.revert.uniques import Uniques
 from koherent.revert.values import Model
 from koherent.revert.versions import Versions
+from koherent.timeline import visible_keys
 
 
 class Integrity:
-    """References, referrers and unique values around a list of steps."""
+    """References, referrers and unique values around a list of steps; conflicts name entries that ``scope`` shows."""
 
-    def __init__(self, steps: Sequence[Planned], referrers: Referrers) -> None:
+    def __init__(self, steps: Sequence[Planned], referrers: Referrers, scope: Scope | None) -> None:
+        self._scope = scope
         self.references = References(steps)
         self.referrers = referrers
         self.uniques = Uniques(steps)
@@ -43,13 +47,20 @@ class Integrity:
         for model, pks in wanted.items():
             tracked = registry.for_model(model)
             if tracked is not None:
-                newest = Versions(tracked).newest(pks)
+                newest = self._visible(tracked, Versions(tracked).newest(pks))
                 self._newest.update({(model, pk): history_id for pk, history_id in newest.items()})
         for step, conflict, model, pks in pending:
             step.add(replace(conflict, entry=self._entry(model, pks)))
 
+    def _visible(self, tracked: TrackedModel, newest: dict[Any, int]) -> dict[Any, int]:
+        """Those entries that may be named: what the viewer does not see must not change what the plan is."""
+        if self._scope is None:
+            return newest
+        seen = visible_keys(self._scope, [(tracked.label, history_id) for history_id in newest.values()])
+        return {pk: history_id for pk, history_id in newest.items() if (tracked.label, history_id) in seen}
+
     def _entry(self, model: Model, pks: set[Any]) -> Key | None:
-        """The newest entry of the rows in the way."""
+        """The newest entry of the rows in the way, among those that may be named."""
         tracked = registry.for_model(model)
         if tracked is None:
             return None

@@ -142,7 +142,7 @@ def _undo_batch(
 def _checked(steps: list[Planned], planning: Planning) -> Plan:
     referrers = Referrers(steps)
     ordered = in_order([*steps, *nulling_steps(steps, referrers, planning.guard, planning.lock)])
-    integrity = Integrity(ordered, referrers)
+    integrity = Integrity(ordered, referrers, planning.guard.scope)
     integrity.check(ordered)
     check_clean(ordered)
     return Plan(ordered, integrity)

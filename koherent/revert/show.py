@@ -1,11 +1,9 @@
 """A plan's steps as the viewer may see them."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, overload
 
-from koherent import registry
 from koherent.conf import settings
 from koherent.diff import FieldChange, ForeignKeyLabels, compare, to_json
 from koherent.policy import Scope
@@ -13,7 +11,7 @@ from koherent.registry import TrackedModel
 from koherent.revert.links import coming
 from koherent.revert.steps import Planned
 from koherent.revert.types import Conflict, ConflictCode, Key, Step
-from koherent.revert.values import batches
+from koherent.timeline import visible_keys
 
 # Steps that are shown together cost two statements.
 PAGE = 500
@@ -76,7 +74,8 @@ def _show(steps: Sequence[Planned], scope: Scope | None) -> list[Step]:
             object_id=str(step.pk),
             object_label=step.label,
             changes=compare(step.tracked, old, new, redacted=redacted, labels=labels) + _replaced(step, redacted),
-            conflicts=tuple(_conflict(c, scope, redacted, visible) for c in step.conflicts),
+            # Kinds of invisible rows, told apart by nothing that may show, are one conflict.
+            conflicts=tuple(dict.fromkeys(_conflict(c, scope, redacted, visible) for c in step.conflicts)),
             applied=False,
         )
         for step, old, new, redacted in versions
@@ -116,19 +115,9 @@ def _after(step: Planned) -> dict[str, Any] | None:
 
 def _visible(steps: Sequence[Planned], scope: Scope | None) -> set[Key]:
     """Which of the conflicts' entries the viewer may read."""
-    wanted: dict[str, set[int]] = defaultdict(set)
-    for step in steps if scope is not None else ():
-        for conflict in step.conflicts:
-            if conflict.entry is not None:
-                wanted[conflict.entry[0]].add(conflict.entry[1])
-    found: set[Key] = set()
-    for label, ids in wanted.items():
-        tracked = registry.by_label(label)
-        if scope is None or tracked is None or tracked not in scope.models:
-            continue
-        for batch in batches(ids):
-            found.update((label, pk) for pk in scope.entries(tracked).filter(pk__in=batch).values_list("pk", flat=True))
-    return found
+    if scope is None:
+        return set()
+    return visible_keys(scope, {c.entry for step in steps for c in step.conflicts if c.entry is not None})
 
 
 def _conflict(conflict: Conflict, scope: Scope | None, redacted: frozenset[str], visible: set[Key]) -> Conflict:
@@ -142,4 +131,7 @@ def _conflict(conflict: Conflict, scope: Scope | None, redacted: frozenset[str],
     if conflict.code is ConflictCode.INVALID and redacted:
         # A validator of one field may quote another.
         conflict = replace(conflict, message="The values are not valid.")
+    if conflict.code is ConflictCode.UNIQUE_TAKEN and redacted.intersection(conflict.fields):
+        # Whose value it is would tell the value.
+        conflict = replace(conflict, entry=None)
     return conflict

@@ -8,7 +8,7 @@ from koherent.timeline.assignations import (
     assignations,
 )
 from koherent.timeline.cursors import Position
-from koherent.timeline.entries import EVERYTHING, Entry, EntryUser, Wanted, deleted_actors, load
+from koherent.timeline.entries import EVERYTHING, Entry, EntryUser, Wanted, deleted_actors, load, visible_keys
 from koherent.timeline.filters import Filters
 from koherent.timeline.pages import Page, Window, as_of, count, get_entry, page, page_size
 from koherent.timeline.parents import (
@@ -43,4 +43,5 @@ __all__ = [
     "page_size",
     "pages_of_assignations",
     "pages_of_objects",
+    "visible_keys",
 ]

@@ -17,6 +17,9 @@ from koherent.registry import TrackedModel
 from koherent.timeline.cursors import MAX_ID, Position
 from koherent.timeline.search import Found, Search, find
 
+#: Keys that are looked up with one statement.
+BATCH = 1_000
+
 
 class EntryUser(NamedTuple):
     """An account as it was: primary key as text, name, and whether the account is gone by now."""
@@ -30,8 +33,10 @@ class EntryUser(NamedTuple):
 class Entry:
     """One row of history as the viewer sees it. ``row`` itself is not redacted: do not hand its columns out.
 
+
     ``values``: attribute's (or many-to-many field's) name -> Python value; None where redacted or erased; fields that
-    the row did not have are absent. ``changes`` is None when the entry before an update is gone.
+    the row did not have are absent. ``changes`` is None when the entry before an update is gone. ``metadata`` has the
+    keys that the viewer may see.
     """
 
     tracked: TrackedModel
@@ -40,6 +45,7 @@ class Entry:
     changes: tuple[FieldChange, ...] | None
     values: dict[str, Any]
     user: EntryUser | None
+    metadata: dict[str, Any]
 
     @property
     def history_id(self) -> int:
@@ -132,11 +138,26 @@ def materialise(scope: Scope, found: Sequence[Found], wanted: Wanted = EVERYTHIN
     labels.load()
     actors = {rows[hit.key].actor_id for hit in hits} - {None}
     gone = deleted_actors(actors) if wanted.accounts else set()
+    keys = _metadata_keys(scope, [(hit.tracked, rows[hit.key]) for hit in hits])
     entries = []
     for hit, pair in zip(hits, pairs, strict=True):
         earlier = None if hit.before is None else rows.get((hit.tracked, hit.before))
-        entries.append(_entry(scope, hit.tracked, rows[hit.key], earlier, values[hit.key], pair, labels, gone))
+        row = rows[hit.key]
+        metadata = {key: value for key, value in _metadata(row).items() if key in keys[hit.tracked]}
+        entries.append(_entry(scope, hit.tracked, row, earlier, values[hit.key], pair, labels, gone, metadata))
     return entries
+
+
+def _metadata(row: Any) -> dict[str, Any]:
+    return row.metadata if isinstance(row.metadata, dict) else {}
+
+
+def _metadata_keys(scope: Scope, rows: Iterable[tuple[TrackedModel, Any]]) -> dict[TrackedModel, frozenset[str]]:
+    """The keys of metadata that the viewer sees, for each model."""
+    found: dict[TrackedModel, set[str]] = {}
+    for tracked, row in rows:
+        found.setdefault(tracked, set()).update(_metadata(row))
+    return {tracked: scope.metadata_keys(tracked, frozenset(keys)) for tracked, keys in found.items()}
 
 
 Key: TypeAlias = "tuple[TrackedModel, int]"
@@ -176,6 +197,7 @@ def _entry(
     pair: tuple[Any, Any] | None,
     labels: ForeignKeyLabels,
     gone: set[str],
+    metadata: dict[str, Any],
 ) -> Entry:
     redacted = scope.redacted(tracked)
     wiped = erased = diff.erased_fields(row)
@@ -195,7 +217,23 @@ def _entry(
         changes=changes,
         values={name: None if name in hidden else value for name, value in values.items()},
         user=None if row.actor_id is None else EntryUser(row.actor_id, row.actor_name or "", row.actor_id in gone),
+        metadata=metadata,
     )
+
+
+def visible_keys(scope: Scope, keys: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Those of (label, history id) that the viewer sees. One statement for each model and ``BATCH`` keys."""
+    ids: dict[TrackedModel, list[int]] = {}
+    for label, history_id in keys:
+        tracked = scope.tracked(label)
+        if tracked is not None:
+            ids.setdefault(tracked, []).append(history_id)
+    found: set[tuple[str, int]] = set()
+    for tracked, some in ids.items():
+        for start in range(0, len(some), BATCH):
+            rows = scope.entries(tracked).filter(history_id__in=some[start : start + BATCH])
+            found.update((tracked.label, history_id) for history_id in rows.values_list("history_id", flat=True))
+    return found
 
 
 def load(scope: Scope, keys: Sequence[tuple[str, int]], wanted: Wanted = EVERYTHING) -> list[Entry]:
