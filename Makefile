@@ -85,6 +85,10 @@ sdl-check: $(READY) ## schema.graphql is what the example exports
 	$(RUN) -m django export_schema example_schema.schema:schema --path .cache/schema.graphql
 	diff -u schema.graphql .cache/schema.graphql
 
+.PHONY: sdl-release
+sdl-release: $(READY) ## when a version is released: what later changes to our part of the SDL are compared with
+	$(RUN) -m django koherent_schema --path tests/graphql/released.graphql
+
 $(BENCH_VENV)/.ready: requirements/bench.txt
 	$(PYTHON) -m venv --clear $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r requirements/bench.txt
