@@ -12,7 +12,7 @@ from django.utils.module_loading import import_string
 
 from koherent.conf import settings
 from koherent.errors import Forbidden, Unauthenticated
-from koherent.registry import TrackedModel, tracked_models
+from koherent.registry import TrackedModel, for_model, tracked_models
 from koherent.request import RequestInfo
 
 Action: TypeAlias = Literal["+", "~", "-"]
@@ -75,8 +75,39 @@ class Policy:
         return viewer.has_perm(_VERBS[action], tracked.model)
 
     def rights_key(self, viewer: Viewer) -> Hashable | None:
-        """Viewers with an equal key see exactly the same, so one reading can serve them all; None: share nothing."""
-        return None
+        """Viewers with an equal key see exactly the same, so one reading can serve them all; None: share nothing.
+
+        The key of the default rules: the visible models, what is redacted in each, and which other objects they may
+        name. A subclass that decides otherwise what is seen gives its own key, or shares nothing.
+        """
+        if not viewer.is_active:
+            return None
+        visible = self.viewable_models(viewer, tracked_models())
+        others = {model for tracked in visible for model in tracked.targets if for_model(model) is None}
+        return (
+            frozenset((tracked.label, self.redacted_fields(viewer, tracked)) for tracked in visible),
+            frozenset(model._meta.label_lower for model in others if self.may_name(viewer, model)),
+        )
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        deciding = {name for name, value in vars(Policy).items() if callable(value) and name[0] != "_"} - _NOT_SEEN_BY
+        if any(_depth(cls, name) < _depth(cls, "rights_key") for name in deciding):
+            # The inherited key knows nothing of what this class decides: nobody shares by accident.
+            cls.rights_key = _share_nothing  # type: ignore[method-assign]
+
+
+# What has no say in what a viewer sees.
+_NOT_SEEN_BY = frozenset({"rights_key", "may_revert"})
+
+
+def _depth(policy: type[Policy], name: str) -> int:
+    """How far up the policy's bases ``name`` is defined."""
+    return next(place for place, base in enumerate(policy.__mro__) if name in vars(base))
+
+
+def _share_nothing(self: Policy, viewer: Viewer) -> None:
+    """The key of a policy that gives none."""
 
 
 @cache

@@ -116,6 +116,11 @@ class TrackedModel:
         return f"{self.model._meta.verbose_name} {getattr(row, self.pk_attname)}"
 
     @cached_property
+    def targets(self) -> tuple[type[models.Model], ...]:
+        """The models that its tracked foreign keys point to."""
+        return tuple(dict.fromkeys(f.remote_field.model for f in self.fields if f.remote_field is not None))
+
+    @cached_property
     def names(self) -> frozenset[str]:
         """The names of all tracked fields, many-to-many included."""
         return frozenset(f.name for f in self.fields) | {m.name for m in self.m2m}

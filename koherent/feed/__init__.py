@@ -3,9 +3,16 @@
 ``connect()`` makes commits ring; ``subscribe()`` is one viewer's stream; ``current_cursor()`` is the position of now.
 """
 
+from koherent.feed import changes, doorbell
+from koherent.feed.batch import FeedItem
 from koherent.feed.counters import counters
 from koherent.feed.cursor import current_cursor
-from koherent.feed.doorbell import connect
-from koherent.feed.stream import FeedItem, matches, subscribe
+from koherent.feed.stream import matches, subscribe
 
 __all__ = ["FeedItem", "connect", "counters", "current_cursor", "matches", "subscribe"]
+
+
+def connect() -> None:
+    """Ring after commits, and when rights change, from now on. Idempotent. Needs all models."""
+    doorbell.connect()
+    changes.connect()

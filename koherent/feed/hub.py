@@ -5,20 +5,23 @@ import contextvars
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from django.db import connections
 
 from koherent.conf import settings
+from koherent.errors import KoherentError
 from koherent.feed import cursor as cursors
+from koherent.feed.batch import Shared
 from koherent.feed.counters import counted
-from koherent.feed.cursor import Batch, Item, Position
+from koherent.feed.cursor import Batch, Position
 from koherent.feed.doorbell import GROUP, doorbell, layer_of_feed
+from koherent.feed.queue import Subscription
+from koherent.feed.rights import Terms
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,81 +32,8 @@ MAX_WAIT = 6
 BACKOFF_SECONDS = (0.2, 30.0)
 REJOIN_SECONDS = 3_600.0
 LEAVE_SECONDS = 2.0
+RECENT = 1_000
 logger = logging.getLogger("koherent.feed")
-
-
-@dataclass(eq=False)
-class Shared:
-    """A batch, and what its subscribers worked out about it, for the next one. Used in the hub's thread."""
-
-    items: tuple[Item, ...]
-    position: Position
-    memory: dict[Hashable, Any] = field(default_factory=dict)
-
-    def once(self, key: Hashable, make: Callable[[], R]) -> R:
-        """What ``make`` returned the first time that ``key`` was asked for."""
-        if key not in self.memory:
-            self.memory[key] = make()
-        found: R = self.memory[key]
-        return found
-
-
-class Subscription:
-    """One subscriber's bounded queue. All methods run on the hub's loop."""
-
-    def __init__(self) -> None:
-        self.lost = False
-        self.replaying = True
-        self.tail: Position | None = None
-        self.progressed = time.monotonic()
-        self._batches: deque[Shared] = deque()
-        self._entries = 0
-        self._arrived = asyncio.Event()
-
-    def fits(self, batch: Shared) -> bool:
-        """Whether the queue has room for the batch; an empty queue always has."""
-        return not self._batches or self._entries + len(batch.items) <= settings().feed_queue
-
-    def put(self, batch: Shared) -> None:
-        """Queue a batch, or mark the subscription as lost."""
-        if self.lost:
-            return
-        if batch.items and not self.fits(batch):
-            self.lost = True
-            if not self.replaying:
-                counted.overflows += 1
-        elif batch.items:
-            if not self._batches:
-                self.progress()
-            self._batches.append(batch)
-            self._entries += len(batch.items)
-        self.tail = batch.position
-        self._arrived.set()
-
-    def restart(self) -> None:
-        """Forget what is queued; the caller is about to read it from the database."""
-        self.lost, self.tail = False, None
-        self._batches.clear()
-        self._entries = 0
-
-    def progress(self) -> None:
-        """The subscriber took something."""
-        self.progressed = time.monotonic()
-
-    async def get(self, timeout: float) -> Shared | None:
-        """The next batch, or None when ``timeout`` seconds passed or the subscription is lost."""
-        deadline = time.monotonic() + timeout
-        while not self._batches and not self.lost:
-            self._arrived.clear()
-            try:
-                await asyncio.wait_for(self._arrived.wait(), max(deadline - time.monotonic(), 0))
-            except TimeoutError:
-                return None
-        if self.lost:
-            return None
-        batch = self._batches.popleft()
-        self._entries -= len(batch.items)
-        return batch
 
 
 class Hub:
@@ -114,6 +44,8 @@ class Hub:
         self._subscriptions: set[Subscription] = set()
         self._rung = asyncio.Event()
         self._poked = False
+        self._recheck = False
+        self._recent: deque[tuple[str, int]] = deque(maxlen=RECENT)
         self._ready: asyncio.Future[None] = loop.create_future()
         # One thread with one connection, kept while there are subscribers.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="koherent-feed")
@@ -129,6 +61,8 @@ class Hub:
         def work() -> R:
             try:
                 return function(*args, **kwargs)
+            except KoherentError:
+                raise
             except BaseException:
                 # A connection that failed may be broken; the next call opens another.
                 connections.close_all()
@@ -159,8 +93,16 @@ class Hub:
         self._task.cancel()
         await asyncio.wait([self._task], timeout=2 * LEAVE_SECONDS)
 
-    def poke(self) -> None:
-        """Something was committed. Called from any thread; only the first of many before a read costs anything."""
+    def everybody(self) -> list[Terms]:
+        """What the subscribers of now have agreed on."""
+        return [each.terms for each in self._subscriptions if each.terms is not None]
+
+    def poke(self, recheck: bool = False) -> None:
+        """Something was committed. Called from any thread; only the first of many before a read costs anything.
+
+        ``recheck``: something that decides on rights has changed, so every subscriber's are looked up again.
+        """
+        self._recheck |= recheck
         if self._poked:
             return
         self._poked = True
@@ -213,7 +155,9 @@ class Hub:
                     await asyncio.wait_for(self._rung.wait(), settings().feed_poll_seconds)
 
     async def _hand_out(self, batch: Batch) -> None:
-        shared = Shared(tuple(batch.items), batch.position)
+        self._recent.extend(item.pair for item in batch.items)
+        recheck, self._recheck = self._recheck, False
+        shared = Shared(tuple(batch.items), batch.position, self, self.everybody, recheck=recheck)
         deadline = time.monotonic() + MAX_WAIT * PATIENCE_SECONDS
         while time.monotonic() < deadline and any(self._may_wait(each, shared) for each in self._subscriptions):
             await asyncio.sleep(0.01)
@@ -254,10 +198,16 @@ class Hub:
                 with suppress(TimeoutError):
                     message = await asyncio.wait_for(layer.receive(channel), REJOIN_SECONDS)
                     if message.get("from") != doorbell.process:
-                        self.poke()
+                        self._hear(message)
         finally:
             with suppress(Exception):
                 await asyncio.wait_for(layer.group_discard(GROUP, channel), LEAVE_SECONDS / 2)
+
+    def _hear(self, message: Mapping[str, Any]) -> None:
+        """What another process says. Rows that have been read already, with others or by a poll, need no reading."""
+        rows, recheck = message.get("rows"), message.get("rights") is True
+        if recheck or not isinstance(rows, list) or not {(label, key) for label, key in rows} <= set(self._recent):
+            self.poke(recheck)
 
 
 _hubs: "WeakKeyDictionary[asyncio.AbstractEventLoop, Hub]" = WeakKeyDictionary()

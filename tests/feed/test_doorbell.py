@@ -10,7 +10,7 @@ from channels.layers import BaseChannelLayer, channel_layers
 from django.db import transaction
 
 from example_schema.models import Tag
-from koherent.feed.doorbell import Doorbell, connect, doorbell, layer_of_feed
+from koherent.feed.doorbell import ROWS, Doorbell, connect, doorbell, layer_of_feed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -49,7 +49,27 @@ def test_a_commit_rings_and_a_rollback_does_not(layer: Recording) -> None:
     assert layer.sent == []
     Tag.objects.create(name="kept")
     assert doorbell.finish()
-    assert layer.sent == [("koherent.feed", {"type": "koherent.feed", "from": doorbell.process})]
+    row = ["example_schema.tag", Tag.history.get().history_id]
+    assert layer.sent == [("koherent.feed", {"type": "koherent.feed", "from": doorbell.process, "rows": [row]})]
+
+
+def test_of_many_rows_the_message_only_says_so(layer: Recording) -> None:
+    with transaction.atomic():
+        for number in range(ROWS + 1):
+            Tag.objects.create(name=f"tag {number}")
+    assert doorbell.finish()
+    assert [message["rows"] for _, message in layer.sent] == ["many"]
+
+
+def test_the_first_ring_makes_no_layer_in_the_committing_thread(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """Making one imports and may connect: it is the background thread's work."""
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"{__name__}.Recording"}}
+    made: list[str] = []
+    monkeypatch.setattr(Recording, "__init__", lambda self: made.append(threading.current_thread().name))
+    bell = Doorbell()
+    bell.ring()
+    assert bell.finish(10)
+    assert made == ["koherent-doorbell"]
 
 
 def test_a_transaction_of_many_rows_rings_few_times(layer: Recording) -> None:
