@@ -18,14 +18,18 @@ class Settings:
     app_headers: Sequence[str] = ("X-App", "apollographql-client-name")
     reason_headers: Sequence[str] = ("X-Change-Reason",)
     generate_assignation_id: bool = False
+    assignation_authenticated: bool = False
+    assignation_own: bool = False
     atomic_mutations: bool = False
     record_unchanged: bool = False
     require_coverage: bool = False
     exempt: Sequence[str] = ()
     policy: str = "koherent.policy.Policy"
     page_limit: int = 100
+    filter_limit: int = 1_000
     revert_limit: int = field(default=10_000, metadata={"minimum": 0})
     subscription_limit: int = 100
+    connection_limit: int = 50
     feed_layer: str = "default"
     feed_queue: int = 1_000
     feed_poll_seconds: float = 5.0

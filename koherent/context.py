@@ -19,6 +19,7 @@ from koherent.claims import MAX_TEXT, check_metadata, check_text, claim, track
 from koherent.claims import check_assignation_id as check_assignation_id
 from koherent.conf import settings
 from koherent.request import RequestInfo
+from koherent.trust import Claim, claim_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,6 +78,8 @@ class AuditContext:
     origin: str = "change"
     request: RequestInfo | None = None
     explicit: frozenset[str] = frozenset()
+    # Whether the assignation id counts is still to be found out.
+    claim: Claim | None = field(default=None, compare=False, repr=False)
     # What the recorder has made ready of this context, for each tracked model.
     stamps: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
@@ -104,7 +107,20 @@ class AuditContext:
         return {**{name: value for name, value in tracked.items() if value is not None}, **self.metadata}
 
     def now(self) -> "AuditContext":
-        """This context with the user that its request has now: views and mutations may authenticate or log in late."""
+        """This context with the user that its request has now: views and mutations may authenticate or log in late.
+
+        And with an assignation id only where it counts.
+        """
+        context = self._with_user()
+        return context if context.claim is None else context._settled(context.claim.settled())
+
+    def _settled(self, assignation_id: str | None) -> "AuditContext":
+        known: AuditContext | None = self.__dict__.get("_with_id")
+        if known is None or known.assignation_id != assignation_id:
+            known = self.__dict__["_with_id"] = replace(self, assignation_id=assignation_id, claim=None)
+        return known
+
+    def _with_user(self) -> "AuditContext":
         if type(self.user) is not _RequestUser:  # isinstance() would make a lazy user query
             return self
         user = self.user.find()
@@ -191,6 +207,7 @@ class audit:
         return replace(
             outer,
             **self._changes,
+            claim=None if "assignation_id" in self._changes else outer.claim,
             metadata={**outer.metadata, **self._metadata},
             explicit=outer.explicit | self._changes.keys(),
         )
@@ -304,8 +321,10 @@ def request_audit(info: RequestInfo, *, generate: bool = False) -> "_RequestAudi
     """
     conf = settings()
     assignation_id = claim(info, "assignationId", conf.assignation_headers)
+    pending: Claim | None = None
     if assignation_id is not None:
         assignation_id = check_assignation_id(assignation_id)
+        pending = claim_of(assignation_id, lambda: info.now().user, str(uuid.uuid4()) if generate else None)
     elif info.provenance is not None:
         assignation_id = check_assignation_id(info.provenance.tsk)
     app = claim(info, "app", conf.app_headers)
@@ -321,12 +340,15 @@ def request_audit(info: RequestInfo, *, generate: bool = False) -> "_RequestAudi
         if name in conf.track:
             path = conf.track[name]
             values[name] = None if path is None else ask(partial(_track, name, path, info, check))
+            # What the project's own code says is no claim.
+            pending = None if name == "assignation_id" else pending
     left_out = {name for name in _TRACKED if conf.track.get(name, "") is None}
     if values["assignation_id"] is None and generate and "assignation_id" not in left_out:
         values["assignation_id"] = str(uuid.uuid4())
     # A project that leaves the user out does not want the one that django-simple-history would find either.
     explicit = frozenset(left_out & {"user"})
-    return _RequestAudit(AuditContext(**values, reason=reason or None, request=info, explicit=explicit))
+    context = AuditContext(**values, reason=reason or None, request=info, explicit=explicit, claim=pending)
+    return _RequestAudit(context)
 
 
 def _track(name: str, path: str, info: RequestInfo, check: Callable[[str, Any], Any]) -> Any:
@@ -356,6 +378,7 @@ class _RequestAudit:
             replace(
                 self.context,
                 **kept,
+                claim=None if "assignation_id" in kept else self.context.claim,
                 metadata=outer.metadata,
                 explicit=outer.explicit | self.context.explicit,
             ),
@@ -372,6 +395,7 @@ def revert_audit(assignation_id: str, reason: str | None, metadata: Mapping[str,
     inner = replace(
         outer,
         assignation_id=assignation_id,
+        claim=None,
         reason=reason if reason is not None else outer.reason,
         metadata={**outer.metadata, **metadata},
         origin="revert",

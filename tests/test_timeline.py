@@ -364,6 +364,16 @@ def test_bad_pages(scope: Scope) -> None:
         timeline.page(scope, first=101)
 
 
+@pytest.mark.parametrize("name", ["models", "users", "apps", "actions"])
+def test_lists_of_a_filter_have_a_limit(scope: Scope, settings: Any, name: str) -> None:
+    settings.KOHERENT = {"FILTER_LIMIT": 2}
+    value: Any = {"models": TAG, "actions": "+"}.get(name, "1")
+    timeline.page(scope, Filters(**dict[str, Any]({name: [value] * 2})))
+    with pytest.raises(LimitExceeded) as refused:
+        timeline.page(scope, Filters(**dict[str, Any]({name: [value] * 3})))
+    assert refused.value.extensions == {"code": "LIMIT_EXCEEDED", "limit": 2}
+
+
 def queries(run: Callable[[], Any]) -> int:
     with CaptureQueriesContext(connection) as captured:
         run()

@@ -20,7 +20,7 @@ from koherent.policy import Viewer, scope_for
 from koherent.timeline import Filters
 from koherent.timeline.filters import moment, object_key
 
-# Open streams by account, in this process.
+# Open streams by account, and by connection, in this process.
 _open: Counter[str] = Counter()
 
 
@@ -53,7 +53,7 @@ class Subscription:
         try:
             viewer = viewer_of(info)
             account, checked = await sync_to_async(_checked)(viewer, filters_of(filters))
-            with _counted(account):
+            with _counted(viewer, account):
                 async with aclosing(feed.subscribe(viewer, checked, after)) as items:
                     async for item in items:
                         cursor = item.cursor
@@ -67,18 +67,26 @@ class Subscription:
 
 
 @contextmanager
-def _counted(account: str) -> Iterator[None]:
-    """Holds one of the account's places; raises ``LimitExceeded`` when it has no more in this process."""
-    limit = settings().subscription_limit
-    if _open[account] >= limit:
-        raise LimitExceeded(f"An account has at most {limit} open subscriptions.", limit=limit)
-    _open[account] += 1
+def _counted(viewer: Viewer, account: str) -> Iterator[None]:
+    """Holds a place of the account, and of its connection; raises ``LimitExceeded`` when either has no more here."""
+    request = viewer.request
+    # The scope of a socket is one object for all of its operations.
+    connection = id(request.scope or request.request) if request is not None else 0
+    limits = {
+        f"account {account}": ("An account", settings().subscription_limit),
+        f"connection {connection}": ("A connection", settings().connection_limit),
+    }
+    for place, (whose, limit) in limits.items():
+        if _open[place] >= limit:
+            raise LimitExceeded(f"{whose} has at most {limit} open subscriptions.", limit=limit)
+    _open.update(limits.keys())
     try:
         yield
     finally:
-        _open[account] -= 1
-        if not _open[account]:
-            del _open[account]
+        for place in limits:
+            _open[place] -= 1
+            if not _open[place]:
+                del _open[place]
 
 
 def _checked(viewer: Viewer, filters: Filters) -> tuple[str, Filters]:

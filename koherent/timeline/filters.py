@@ -11,12 +11,10 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.utils import timezone
 
+from koherent.conf import settings
 from koherent.errors import BadFilter, LimitExceeded
 from koherent.policy import Action, Scope
 from koherent.registry import TrackedModel
-
-#: The most values that one list of a filter may have.
-LIST_LIMIT = 1000
 
 #: The most parts that a search in one model is split into.
 MAX_PARTS = 12
@@ -152,8 +150,9 @@ def moment(value: dt.datetime, name: str) -> dt.datetime:
 
 
 def _limited(values: Sequence[str], name: str) -> Sequence[str]:
-    if len(values) > LIST_LIMIT:
-        raise LimitExceeded(f"{name} has at most {LIST_LIMIT} values.", limit=LIST_LIMIT)
+    limit = settings().filter_limit
+    if len(values) > limit:
+        raise LimitExceeded(f"{name} has at most {limit} values.", limit=limit)
     return values
 
 

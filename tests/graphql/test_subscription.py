@@ -84,6 +84,7 @@ async def test_an_account_has_a_limited_number_of_streams(admin: User, settings:
     refused = await over_socket(communicator, LIVE, "2")
     [error] = refused["payload"]["errors"]
     assert error["extensions"] == {"code": "LIMIT_EXCEEDED", "limit": 1}
+    assert error["message"] == "An account has at most 1 open subscriptions."
     assert (await communicator.receive_json_from(timeout=10))["type"] == "complete"
     await communicator.send_json_to({"id": "1", "type": "complete"})
     await communicator.disconnect()
@@ -93,3 +94,21 @@ async def test_an_account_has_a_limited_number_of_streams(admin: User, settings:
     again = await socket(admin, [])
     assert items(await over_socket(again, LIVE))["entry"] is None
     await again.disconnect()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_connection_has_a_limited_number_of_streams(admin: User, settings: Any) -> None:
+    settings.KOHERENT = {"CONNECTION_LIMIT": 1}
+    first, second = await socket(admin, []), await socket(admin, [])
+    items(await over_socket(first, LIVE))
+    # Another connection of the same account has places of its own.
+    items(await over_socket(second, LIVE))
+    refused = await over_socket(first, LIVE, "2")
+    [error] = refused["payload"]["errors"]
+    assert error["extensions"] == {"code": "LIMIT_EXCEEDED", "limit": 1}
+    assert error["message"] == "A connection has at most 1 open subscriptions."
+    for communicator in (first, second):
+        await communicator.disconnect()
+    async with asyncio.timeout(10):
+        while subscriptions._open:  # the sockets are gone before their streams have ended
+            await asyncio.sleep(0.01)
