@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import partial
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
@@ -408,10 +408,15 @@ def revert_audit(assignation_id: str, reason: str | None, metadata: Mapping[str,
 
 
 @contextmanager
-def erasure_audit(reason: str | None) -> Iterator[AuditContext]:
+def erasure_audit(reason: str | None, metadata: Mapping[str, Any] = MappingProxyType({})) -> Iterator[AuditContext]:
     """The context of an erasure: what is in force, with the origin ``erasure``."""
     outer = current_audit()
-    inner = replace(outer, reason=reason if reason is not None else outer.reason, origin="erasure")
+    inner = replace(
+        outer,
+        reason=reason if reason is not None else outer.reason,
+        metadata={**outer.metadata, **metadata},
+        origin="erasure",
+    )
     owner = object()
     try:
         yield enter(owner, inner)

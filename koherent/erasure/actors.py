@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from django.db import DEFAULT_DB_ALIAS, models, transaction
 from django.db.models import Q
 from django.db.models.functions import Cast
 
+from koherent.context import current_audit, erasure_audit
+from koherent.erasure.entries import write_entry
 from koherent.errors import BadInput
 from koherent.registry import TrackedModel, tracked_models
 
@@ -20,29 +22,40 @@ BATCH = 5_000
 #: What stands where a name was.
 ERASED_NAME = "[erased]"
 
+#: The key in the ``metadata`` of the erasure's entries that tells whose names went: the account's key.
+ERASED_ACTOR = "koherent:erased-actor"
+
 logger = logging.getLogger("koherent")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ActorReport:
     """What the erasure of a person did: ``entries`` that no longer name them as actor, ``metadata``: entries of anybody
-    whose metadata named them."""
+    whose metadata named them. ``erasures`` are the erasure's own entries, (label, history id)."""
 
     key: str
     entries: int
     metadata: int
+    erasures: tuple[tuple[str, int], ...] = ()
 
 
 def erase_actor(
-    user: Any, *, traces: Iterable[str] = (), dry_run: bool = False, using: str = DEFAULT_DB_ALIAS
+    user: Any,
+    *,
+    traces: Iterable[str] = (),
+    reason: str | None = None,
+    dry_run: bool = False,
+    using: str = DEFAULT_DB_ALIAS,
 ) -> ActorReport:
     """Replace a person's name in all history tables, and wherever a value in ``metadata`` is a name of theirs.
 
     ``user`` is an account, or the key of one that is gone. Names are the account's user name, e-mail address and full
     name as far as it is there, the names under which entries were written, and ``traces``; upper and lower case are
     the same. The account's key stays on the entries, so that they still belong together; ``history_user`` is cleared.
-    The values of tracked objects are left alone: ``erase()`` those. Commits chunk by chunk, so it can be interrupted
-    and run again. Raises ``BadInput`` without a key.
+    The values of tracked objects are left alone: ``erase()`` those. In each table where a name is, the erasure is
+    itself an entry, attributed to the context in force, about the newest object whose entries have it; its metadata
+    tells the account's key. Commits chunk by chunk, so it can be interrupted and run again. Raises ``BadInput`` without
+    a key.
     """
     key = user.pk if isinstance(user, models.Model) else user
     if key is None or not str(key):
@@ -50,18 +63,26 @@ def erase_actor(
     erasure = _Actor(str(key), using, dry_run)
     names = erasure.names(user, traces)
     entries = metadata = 0
-    for tracked in tracked_models():
-        entries += erasure.clear(tracked)
-    for tracked in tracked_models():
-        metadata += erasure.replace(tracked, names)
+    with erasure_audit(reason, {ERASED_ACTOR: str(key)}):
+        for tracked in tracked_models():
+            entries += erasure.clear(tracked)
+        for tracked in tracked_models():
+            metadata += erasure.replace(tracked, names)
     if not dry_run:
         logger.info("erased the actor %s from %d entries, and from the metadata of %d", key, entries, metadata)
-    return ActorReport(key=str(key), entries=entries, metadata=metadata)
+    return ActorReport(
+        key=str(key),
+        entries=entries,
+        metadata=metadata,
+        erasures=tuple((tracked.label, history_id) for tracked, history_id in erasure.own.items()),
+    )
 
 
 class _Actor:
     def __init__(self, key: str, using: str, dry_run: bool) -> None:
         self.key, self.using, self.dry_run = key, using, dry_run
+        #: The erasure's own entry in each table.
+        self.own: dict[TrackedModel, int] = {}
         accounts: Any = get_user_model()
         try:
             self.pk = accounts._meta.pk.to_python(key)
@@ -99,14 +120,26 @@ class _Actor:
         rows = self._history(tracked).filter(own)
         if self.dry_run:
             return int(rows.count())
+        self._say(tracked, rows.order_by("-pk").values_list(tracked.pk_attname, flat=True).first())
         cleared = 0
         for ids in self._chunks(rows):
-            cleared += (
-                self._history(tracked)
-                .filter(pk__in=ids)
-                .update(actor_id=self.key, actor_name=ERASED_NAME, **{_user_field(tracked): None})
-            )
+            self._unname(tracked, ids)
+            cleared += len(ids)
         return cleared
+
+    def _unname(self, tracked: TrackedModel, ids: Sequence[int]) -> None:
+        rows = self._history(tracked).filter(pk__in=ids)
+        rows.update(actor_id=self.key, actor_name=ERASED_NAME, **{_user_field(tracked): None})
+
+    def _say(self, tracked: TrackedModel, pk: Any) -> None:
+        """Write the erasure's own entry, once in a table; whoever erases themselves is not named by it either."""
+        if pk is None or tracked in self.own:
+            return
+        with transaction.atomic(using=self.using):
+            self.own[tracked] = write_entry(tracked, self.using, pk)
+            context = current_audit()
+            if context.actor is not None and context.actor.key == self.key:
+                self._unname(tracked, [self.own[tracked]])
 
     def replace(self, tracked: TrackedModel, names: frozenset[str]) -> int:
         """The person's names as values in metadata, of any entry."""
@@ -122,11 +155,13 @@ class _Actor:
         replaced = 0
         for ids in self._chunks(suspects):
             with transaction.atomic(using=self.using):
-                rows = list(self._history(tracked).filter(pk__in=ids).only("history_id", "metadata").order_by("pk"))
+                columns = ("history_id", "metadata", tracked.pk_attname)
+                rows = list(self._history(tracked).filter(pk__in=ids).only(*columns).order_by("pk"))
                 changed = [row for row in rows if _replace_in(row, folded)]
-                if not self.dry_run:
+                if changed and not self.dry_run:
+                    self._say(tracked, getattr(changed[-1], tracked.pk_attname))
                     self._history(tracked).bulk_update(changed, ["metadata"], batch_size=500)
-            replaced += len(changed)
+            replaced += len({row.pk for row in changed} - {self.own.get(tracked)})
         return replaced
 
     def _chunks(self, rows: Any) -> Iterator[list[int]]:

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
-from django.utils import timezone
 
-from koherent import diff, recorder, registry, writer
-from koherent.context import current_audit, erasure_audit
+from koherent import diff, locks, recorder, registry
+from koherent.context import erasure_audit
+from koherent.erasure.entries import write_entry
 from koherent.erasure.values import WithMarkers, empty_value
 from koherent.errors import BadInput, NotFound
 from koherent.registry import M2MTracked, TrackedModel
@@ -58,6 +58,9 @@ def erase(
     pk = getattr(instance, tracked.pk_attname)
     erasure = _Erasure(tracked, using, pk, names, live)
     with transaction.atomic(using=using):
+        if not dry_run:
+            # A revert that has read these values is done with them first. No row stands for an object that is gone.
+            locks.hold(connections[using], locks.erasing(tracked.label))
         if not erasure.history.exists():
             raise NotFound(f"{tracked.label} {pk} has no history.")
         if not dry_run:
@@ -113,13 +116,9 @@ class _Erasure:
         row = self.tracked.model._base_manager.using(self.using).filter(pk=self.pk)
         connection = connections[self.using]
         locked = row.select_for_update() if connection.features.has_select_for_update else row
-        if list(locked.values_list("pk")):
-            if self.live:
-                self._wipe_live(row)
-            by = writer.stamp(self.tracked, connection, "~")
-            [self.entry] = writer.write(self.tracked, connection, [self.pk], "~", timezone.now(), by, keep=True)
-        else:
-            self._write_of_gone()
+        if list(locked.values_list("pk")) and self.live:
+            self._wipe_live(row)
+        self.entry = write_entry(self.tracked, self.using, self.pk)
 
     def _wipe_live(self, row: Any) -> None:
         with recorder.suspended():
@@ -127,35 +126,6 @@ class _Erasure:
                 row.update(**self.empty_live)
             for m2m in self.m2m:
                 m2m.through._base_manager.using(self.using).filter(**{m2m.source_attname: self.pk}).delete()
-
-    def _write_of_gone(self) -> None:
-        """An entry of an object that is gone: another one of its deletion, with what the latest one holds."""
-        latest = self.history.order_by("-history_id")[0]
-        before = latest.history_id
-        context = current_audit()
-        actor = context.actor
-        entry: Any = self.tracked.history_model(
-            **{f.attname: getattr(latest, f.attname) for f in self.tracked.fields},
-            history_date=timezone.now(),
-            history_type="-",
-            history_change_reason=context.reason,
-            history_user_id=None if actor is None else actor.pk,
-            app=context.app,
-            assignation_id=context.assignation_id,
-            actor_id=None if actor is None else actor.key,
-            actor_name=None if actor is None else actor.name,
-            metadata={**context.row_metadata, **_markers(latest.metadata)},
-            origin=context.origin,
-            field_set=latest.field_set,
-        )
-        entry.save(using=self.using, force_insert=True)
-        for m2m in self.tracked.m2m:
-            links: list[Any] = list(self._links(m2m, [before]))
-            for link in links:
-                link.pk, link.history_id = None, entry.history_id
-            m2m.history_model._base_manager.using(self.using).bulk_create(links)
-        self.entry = int(entry.history_id)
-        writer.announce(self.tracked, connections[self.using], [self.entry], context.assignation_id)
 
     def wipe(self) -> None:
         """Go through the entries, oldest first, and wipe."""
@@ -229,12 +199,6 @@ class _Row:
                 moved = known and not diff.same(before.values[name], value)  # type: ignore[union-attr]
             if moved:
                 yield name
-
-
-def _markers(metadata: Any) -> dict[str, Any]:
-    row = SimpleNamespace(metadata=metadata)
-    found = {diff.ERASED: diff.erased_fields(row), diff.ERASED_CHANGES: diff.erased_changes(row)}
-    return {name: sorted(fields) for name, fields in found.items() if fields}
 
 
 def _empty_live(field: Any) -> Any:

@@ -1,14 +1,13 @@
 """From a plan to its effect: decide, and, under row locks in one transaction, plan again, write and record."""
 
-import hashlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from koherent import recorder, signal
+from koherent import locks, recorder, signal
 from koherent.context import current_audit, revert_audit
 from koherent.models import Assignation
 from koherent.revert.authorise import Guard
@@ -29,13 +28,14 @@ _ROLLED_BACK = frozenset({"40P01", "40001"})
 class Request:
     """One call of a revert function. ``build`` plans; ``latest`` finds the newest entry of a single object.
 
-    ``name`` says what is reverted: two reverts of the same wait for each other. ``links`` are the columns of
-    ``Assignation`` that say so afterwards.
+    ``name`` says what is reverted: two reverts of the same wait for each other. ``labels`` are the models whose values
+    may come back: their erasures wait. ``links`` are the columns of ``Assignation`` that say so afterwards.
     """
 
     guard: Guard
     build: Callable[[Planning], Plan]
     name: str
+    labels: Collection[str]
     policy: RevertPolicy
     dry_run: bool
     reason: str | None
@@ -125,11 +125,8 @@ def _refused(request: Request) -> Report:
 
 def _apply(request: Request) -> Report:
     connection = connections[DEFAULT_DB_ALIAS]
-    if connection.vendor == "postgresql":
-        # Row locks cannot make two reverts of a deleted object wait for each other: there is no row.
-        number = hashlib.blake2b(f"koherent.revert:{request.name}".encode(), digest_size=8).digest()
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [int.from_bytes(number, "big", signed=True)])
+    # Row locks cannot make two reverts of a deleted object wait for each other, nor a revert and an erasure.
+    locks.hold(connection, f"koherent.revert:{request.name}", shared=map(locks.erasing, request.labels))
     decision = _decide(request, lock=True)
     if decision.status is not RevertStatus.PLANNED:
         return _report(decision, decision.status)

@@ -6,11 +6,13 @@ import pytest
 from django.contrib.auth.models import User
 
 import koherent
-from example_schema.models import Project, Tag
+from example_schema.models import Dataset, Project, Tag
 from koherent import export, timeline
 from koherent.erasure import ERASED_NAME, actors
 from koherent.errors import BadInput
+from koherent.registry import by_label
 from koherent.timeline import Filters
+from koherent.verify import verify
 
 pytestmark = pytest.mark.django_db
 
@@ -35,7 +37,8 @@ def _work(ada: User) -> None:
 
 
 def rows(model: Any) -> list[Any]:
-    return list(model.history.order_by("history_id"))
+    """What people did, without the erasures."""
+    return list(model.history.exclude(origin="erasure").order_by("history_id"))
 
 
 @pytest.mark.parametrize("batch", [1, 5_000])
@@ -102,3 +105,47 @@ def test_an_account_of_another_kind_of_key_is_found_by_its_text(ada: User) -> No
 def test_nobody_is_refused(nobody: Any) -> None:
     with pytest.raises(BadInput):
         koherent.erase_actor(nobody)
+
+
+def test_the_erasure_is_an_entry_in_each_table_where_the_name_was(ada: User) -> None:
+    boss = User.objects.create_user("boss")
+    Tag.objects.filter(name="night").delete()
+    with koherent.audit(user=boss, app="office"):
+        report = koherent.erase_actor(ada, reason="request of 3 March")
+    found = dict(report.erasures)
+    assert found.keys() == {"example_schema.project", "example_schema.tag"}
+    project, tag = Project.history.latest("history_id"), Tag.history.latest("history_id")
+    assert (found["example_schema.project"], found["example_schema.tag"]) == (project.pk, tag.pk)
+    for entry in (project, tag):
+        assert (entry.origin, entry.actor_name, entry.app) == ("erasure", "boss", "office")
+        assert (entry.history_change_reason, entry.metadata) == (
+            "request of 3 March",
+            {actors.ERASED_ACTOR: str(ada.pk)},
+        )
+    assert (project.history_type, project.name) == ("~", "Moon")
+    assert (tag.history_type, tag.name) == ("-", "night")
+    assert koherent.erase_actor(ada).erasures == ()
+    assert list(verify(by_label("example_schema.project"))) == []  # type: ignore[arg-type]
+
+
+def test_names_in_metadata_alone_are_an_erasure_too(ada: User) -> None:
+    koherent.erase_actor(ada)
+    with koherent.audit(seen_by="countess"):
+        Project.objects.create(name="Mars")
+    report = koherent.erase_actor(ada)
+    assert (report.entries, report.metadata) == (0, 1)
+    assert report.erasures == (("example_schema.project", Project.history.latest("history_id").pk),)
+
+
+@pytest.mark.parametrize("batch", [1, 5_000])
+def test_who_erases_themselves_is_not_named_by_that(ada: User, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actors, "BATCH", batch)
+    with koherent.audit(seen_by="ada"):
+        Dataset.objects.create(project=Project.objects.get(), title="of nobody")
+    with koherent.audit(user=ada, note="COUNTESS"):
+        report = koherent.erase_actor(ada)
+    assert (report.entries, report.metadata) == (2, 3)
+    for model in (Project, Tag, Dataset):
+        own = model.history.get(origin="erasure")
+        assert (own.actor_id, own.actor_name, own.history_user_id) == (str(ada.pk), ERASED_NAME, None)
+        assert own.metadata == {"note": ERASED_NAME, actors.ERASED_ACTOR: str(ada.pk)}

@@ -3,6 +3,8 @@
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
 
 from django.db import connection, connections
 
@@ -23,10 +25,18 @@ def in_thread(work: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def until_somebody_waits_for_a_lock() -> None:
-    """Return once a connection to this database waits for another's lock."""
+def closing(work: Callable[[], Any]) -> Any:
+    """What ``work`` returns; the thread's connections are closed."""
+    try:
+        return work()
+    finally:
+        connections.close_all()
+
+
+def until_somebody_waits_for_a_lock(or_done: "Future[Any] | None" = None) -> None:
+    """Return once a connection to this database waits for another's lock, or ``or_done`` has a result."""
     end = time.monotonic() + WAIT
-    while True:
+    while or_done is None or not or_done.done():
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT EXISTS (SELECT 1 FROM pg_stat_activity "

@@ -36,7 +36,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--trace", action="append", dest="traces", metavar="TEXT", help="a further name of theirs; repeatable"
         )
-        parser.add_argument("--reason", metavar="TEXT", help="stands on the erasure's entry")
+        parser.add_argument("--reason", metavar="TEXT", help="stands on the erasure's entries")
         parser.add_argument("--user", metavar="NAME", help="the account whose erasure it is")
         parser.add_argument("--dry-run", action="store_true", help="only count")
         parser.add_argument("--no-input", action="store_false", dest="interactive", help="do not ask")
@@ -106,7 +106,9 @@ def _actor(options: dict[str, Any]) -> Any:
     if any(options[name] for name in ("model", "object_id", "fields", "all_fields", "live")):
         raise usage("--actor is about a person; the values of an object are another erasure.")
     traces = options["traces"] or ()
-    return partial(koherent.erase_actor, options["actor"], traces=traces, using=options["database"])
+    return partial(
+        koherent.erase_actor, options["actor"], traces=traces, reason=options["reason"], using=options["database"]
+    )
 
 
 def _user(name: str | None) -> dict[str, Any]:
