@@ -6,8 +6,6 @@ committed. Between two snapshots lies a fixed set of entries; ``key`` says how f
 writers are serialised, so the last id of each table is a position.
 """
 
-import base64
-import binascii
 import heapq
 import json
 import re
@@ -25,6 +23,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from koherent.conf import settings
 from koherent.errors import BadCursor, CursorExpired
+from koherent.feed.sealing import seal, unseal
 from koherent.models import Pruned
 from koherent.registry import TrackedModel, tracked_models
 
@@ -88,7 +87,7 @@ class Position:
 
     @cached_property
     def cursor(self) -> str:
-        """The position as an opaque text for clients."""
+        """The position as a sealed text for clients."""
         body: dict[str, Any] = {"v": VERSION, "db": self.database, "t": self.time}
         if self.snapshot is None:
             body["i"] = dict(self.ids)
@@ -96,8 +95,7 @@ class Position:
             body["s"] = str(self.snapshot)
             if self.until is not None and self.key is not None:
                 body["n"], body["k"] = str(self.until), list(self.key)
-        text = json.dumps(body, separators=(",", ":"), sort_keys=True)
-        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        return seal(json.dumps(body, separators=(",", ":"), sort_keys=True))
 
     def covers(self, key: Key) -> bool:
         """Whether the entry lies before this position."""
@@ -135,9 +133,8 @@ def parse(cursor: str, using: str = DEFAULT_DB_ALIAS) -> Position:
     try:
         if len(cursor) > MAX_CURSOR:
             raise BadCursor("The cursor is too long.")
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        body = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (UnicodeError, binascii.Error, ValueError, RecursionError) as error:
+        body = json.loads(unseal(cursor))
+    except ValueError as error:
         raise BadCursor("The cursor is not one of this server's.") from error
     position = _parse_body(body)
     if position.database != identity(using):

@@ -1,6 +1,5 @@
 """A position covers exactly what lies before it, and a read never skips."""
 
-import base64
 import json
 from typing import Any
 
@@ -10,17 +9,13 @@ from django.db import transaction
 from example_schema.models import Project, Tag
 from koherent.errors import BadCursor, CursorExpired
 from koherent.feed.cursor import Key, Position, Snapshot, _in_object_order, current_position, parse, read_since
+from koherent.feed.sealing import seal, unseal
 
 TAG = "example_schema.tag"
 
 
 def encoded(**changes: Any) -> str:
-    body = {**json.loads(decoded(current_position().cursor)), **changes}
-    return base64.urlsafe_b64encode(json.dumps(body).encode()).decode().rstrip("=")
-
-
-def decoded(cursor: str) -> str:
-    return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    return seal(json.dumps({**json.loads(unseal(current_position().cursor)), **changes}))
 
 
 @pytest.mark.parametrize(
