@@ -148,6 +148,10 @@ class ForeignKeyLabels:
                 if key is not None:
                     self._wanted.setdefault(_target(field), set()).add(key)
 
+    def want_keys(self, field: Any, keys: Iterable[Any]) -> None:
+        """Remember keys that a relation's field holds; of a many-to-many field, its links'."""
+        self._wanted.setdefault(_target(field), set()).update(keys)
+
     def load(self) -> None:
         """Fetch what is wanted."""
         for (model, attname), keys in self._wanted.items():
