@@ -31,6 +31,11 @@ class _Written:
         self.keys: Keys = []
         self.assignations: set[str] = set()
 
+    def add(self, keys: Keys, assignation_id: str | None) -> None:
+        self.keys += keys
+        if assignation_id is not None:
+            self.assignations.add(assignation_id)
+
     def __call__(self) -> None:
         if len(_begun) > REMEMBER_COUNT:
             _begun.clear()
@@ -58,15 +63,19 @@ def _levels(connection: BaseDatabaseWrapper) -> _Levels:
 
 def wrote(connection: BaseDatabaseWrapper, keys: Keys, assignation_id: str | None) -> None:
     """Remember entries, and the assignation that has its row now, until the transaction ends."""
+    if not connection.in_atomic_block:
+        # The statement that wrote them was its own transaction.
+        alone = _Written(connection.alias, ())
+        alone.add(keys, assignation_id)
+        transaction.on_commit(alone, using=connection.alias, robust=True)
+        return
     levels = _levels(connection)
     savepoints = tuple(connection.savepoint_ids)
     written = levels.by_savepoints.get(savepoints)
     if written is None:
         written = levels.by_savepoints[savepoints] = _Written(connection.alias, savepoints)
         transaction.on_commit(written, using=connection.alias, robust=True)
-    written.keys += keys
-    if assignation_id is not None:
-        written.assignations.add(assignation_id)
+    written.add(keys, assignation_id)
 
 
 def written(connection: BaseDatabaseWrapper, label: str) -> set[int]:

@@ -82,8 +82,10 @@ class HistoryField(HistoricalRecords):  # type: ignore[misc]  # django-simple-hi
 
     def _get_history_user_fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = super()._get_history_user_fields()
-        if isinstance(fields["history_user"], models.ForeignKey):
-            fields["history_user"].remote_field.on_delete = forget_account
+        user: Any = fields["history_user"]
+        if self.user_id_field is None:
+            user.remote_field.on_delete = forget_account
+            user.db_index = False
         return fields
 
     def copy_fields(self, model: type[models.Model]) -> dict[str, Any]:
@@ -101,7 +103,8 @@ class HistoryField(HistoricalRecords):  # type: ignore[misc]  # django-simple-hi
     def get_meta_options(self, model: type[models.Model]) -> dict[str, Any]:
         """With the indexes that reading and writing the trail need, and no others."""
         options: dict[str, Any] = super().get_meta_options(model)
-        options["indexes"] = history_indexes(model._meta.label, model._meta.pk.name)
+        user = "history_user" if self.user_id_field is None else None
+        options["indexes"] = history_indexes(model._meta.label, model._meta.pk.name, user)
         return options
 
     # django-simple-history's own handlers stay connected by its finalize() and do nothing: signal.py and managers.py

@@ -7,8 +7,8 @@ The models of tracked many-to-many links are treated alike: what happens to a li
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, nullcontext
-from functools import cache, partial, wraps
+from contextlib import ExitStack
+from functools import cache, wraps
 from typing import Any
 
 from django.db import connections, models, router, transaction
@@ -19,6 +19,7 @@ from koherent import recorder, registry
 from koherent.deletions import deletions, owners_of
 from koherent.recorder import Returned
 from koherent.registry import M2MTracked, TrackedModel
+from koherent.saving import audited_save_table
 
 BATCH = recorder.BATCH
 
@@ -306,68 +307,9 @@ def audit_managers(model: type[models.Model]) -> None:
         meta.__class__ = AuditedOptions
         meta._expire_cache()
     if not getattr(model._save_table, "_koherent", False):  # type: ignore[attr-defined]
-        model._save_table = _audited_save_table(model._save_table)  # type: ignore[attr-defined]
+        model._save_table = audited_save_table(model._save_table)  # type: ignore[attr-defined]
     if not getattr(model.delete, "_koherent", False):
         model.delete = _audited_delete(model.delete)  # type: ignore[method-assign]
-
-
-def _audited_save_table(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Records right behind the INSERT or UPDATE, in its transaction: a handler that saves again comes after us."""
-
-    @wraps(original)
-    def _save_table(
-        self: models.Model,
-        raw: bool = False,
-        cls: type[models.Model] | None = None,
-        force_insert: bool = False,
-        force_update: bool = False,
-        using: str | None = None,
-        update_fields: Iterable[str] | None = None,
-    ) -> Any:
-        arguments = (raw, cls, force_insert, force_update, using, update_fields)
-        if cls is None or using is None or raw or not recorder.is_recording():
-            return original(self, *arguments)
-        tracked, links = registry.for_model(cls), registry.links_through(cls)
-        # A child that is being saved itself has its turn when its own table is written.
-        below = registry.descendants(cls) if self._meta.concrete_model is cls else ()
-        if hasattr(self, "skip_history_when_saving") or not (tracked or links or below):
-            return original(self, *arguments)
-        with recorder.together(using):
-            return _save_and_record(self, partial(original, self, *arguments), cls, using, tracked, links, below)
-
-    _save_table._koherent = True  # type: ignore[attr-defined]
-    return _save_table
-
-
-def _save_and_record(
-    instance: models.Model,
-    write: Callable[[], Any],
-    table: type[models.Model],
-    using: str,
-    tracked: TrackedModel | None,
-    links: tuple[tuple[TrackedModel, M2MTracked], ...],
-    below: tuple[TrackedModel, ...],
-) -> Any:
-    key_name = table._meta.pk.attname
-    key = getattr(instance, key_name)
-    touched: list[tuple[TrackedModel, Sequence[Any] | None]] = [(owner_model, None) for owner_model, _ in links]
-    if key is not None:
-        touched += [(t, [key]) for t in (tracked, *registry.descendants(table)) if t is not None]
-    with recorder.link_changes(using) if links else nullcontext():
-        if not instance._state.adding:
-            for owner_model, m2m in links:
-                recorder.record_links(owner_model, using, owners_of(m2m, using, key_name, [key]))
-        with recorder.writing(using, touched):
-            updated = write()
-        for owner_model, m2m in links:
-            recorder.record_links(owner_model, using, [getattr(instance, m2m.source_attname)])
-        key = getattr(instance, key_name)
-        if tracked is not None:
-            action = "~" if updated else "+"
-            recorder.record(tracked, using, [key], action, instance=instance, may_wait=True)
-        for child in below if updated else ():
-            recorder.record(child, using, [key], "~", may_wait=True)
-    return updated
 
 
 def _audited_delete(original: Callable[..., Any]) -> Callable[..., Any]:

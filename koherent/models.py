@@ -38,10 +38,16 @@ class TransactionPosition(models.Func):
 def forget_account(collector: Any, field: Any, sub_objs: Any, using: str) -> None:
     """``on_delete`` of ``history_user``: SET_NULL in the account's database; elsewhere the table is not to be had.
 
-    Either way ``actor_id`` and ``actor_name`` stay.
+    Either way ``actor_id`` and ``actor_name`` stay. ``history_user`` has no index of its own: the entries of an account
+    are found by ``actor_id``, and those from before koherent, which have none, by an index of just those.
     """
     if router.allow_migrate_model(using, field.model):
-        models.SET_NULL(collector, field, sub_objs, using)
+        accounts = field.remote_field.model
+        going = [account for model, some in collector.data.items() if issubclass(model, accounts) for account in some]
+        keys = [str(account.pk) for account in going]
+        # An old row has no actor; ``actor_id`` is the account's key, whoever wrote the row since.
+        own = models.Q(actor_id__in=keys) | models.Q(actor_id__isnull=True)
+        models.SET_NULL(collector, field, sub_objs.filter(own), using)
 
 
 # As for SET_NULL: one UPDATE, and no object is loaded for it.
@@ -55,6 +61,17 @@ class Origin(models.TextChoices):
     BASELINE = "baseline", "Baseline"
     REVERT = "revert", "Revert"
     ERASURE = "erasure", "Erasure"
+
+
+class PositionIndex(models.Index):
+    """On ``position``, for the feed on PostgreSQL. SQLite's feed reads by key, so there the index has no rows."""
+
+    def create_sql(self, model: type[models.Model], schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
+        """With a condition that no row fulfils, where it would only be paid for."""
+        if schema_editor.connection.vendor == "postgresql":
+            return super().create_sql(model, schema_editor, using=using, **kwargs)
+        never = models.Index(fields=self.fields, name=self.name, condition=models.Q(position__lt=0))
+        return never.create_sql(model, schema_editor, using=using, **kwargs)
 
 
 class HistoryEntryModel(models.Model):
@@ -71,38 +88,48 @@ class HistoryEntryModel(models.Model):
     actor_name = models.CharField(max_length=255, null=True, editable=False)
     metadata = models.JSONField(default=dict, editable=False)
     origin = models.CharField(max_length=8, choices=Origin.choices, default=Origin.CHANGE, editable=False)
-    position = models.BigIntegerField(db_default=TransactionPosition(), editable=False, db_index=True)
+    position = models.BigIntegerField(db_default=TransactionPosition(), editable=False)
     field_set = models.BigIntegerField(null=True, editable=False)
 
     class Meta:
         abstract = True
 
 
-def history_indexes(label: str, key: str) -> list[models.Index]:
+def history_indexes(label: str, key: str, user: str | None) -> list[models.Index]:
     """The indexes of one history table, ``label`` being the tracked model's and ``key`` the name of its primary key.
+
+    ``user``: the name of the reference to the account, None where there is none.
 
     docs/storage.md says which query each of them serves. Every one of them is paid for by every write.
     """
     order = ("history_date", "history_id")
-    attributed = {name: models.Q(**{f"{name}__isnull": False}) for name in ("assignation_id", "actor_id", "app")}
-    return [
+    known = {name: models.Q(**{f"{name}__isnull": False}) for name in ("assignation_id", "actor_id", "app")}
+    unassigned, unnamed = models.Q(assignation_id__isnull=True), models.Q(actor_id__isnull=True)
+    indexes = [
         _index(label, "date", order),
         _index(label, "object", (key, "history_id")),
         _index(label, "page", (key, *order)),
-        _index(label, "action", ("history_type", *order)),
-        _index(label, "actor", ("actor_id", *order), attributed["actor_id"]),
-        _index(label, "app", ("app", *order), attributed["app"]),
-        _index(label, "work", ("assignation_id", *order), attributed["assignation_id"]),
-        _index(label, "parts", ("assignation_id", "actor_id", "app"), attributed["assignation_id"]),
-        _index(label, "with", order, attributed["assignation_id"]),
-        _index(label, "without", order, models.Q(assignation_id__isnull=True)),
+        _index(label, "with", ("history_type", *order), known["assignation_id"]),
+        _index(label, "without", ("history_type", *order), unassigned),
+        _index(label, "actor", ("actor_id", *order), known["actor_id"]),
+        _index(label, "app", ("app", *order), known["app"]),
+        _index(label, "work", ("assignation_id", *order), known["assignation_id"]),
+        _index(label, "parts", ("assignation_id", "actor_id", "app"), known["assignation_id"]),
+        _index(label, "position", ("position",), kind=PositionIndex),
     ]
+    return [*indexes, _index(label, "account", (user,), unnamed)] if user else indexes
 
 
-def _index(label: str, purpose: str, fields: Sequence[str], condition: models.Q | None = None) -> models.Index:
+def _index(
+    label: str,
+    purpose: str,
+    fields: Sequence[str],
+    condition: models.Q | None = None,
+    kind: type[models.Index] = models.Index,
+) -> models.Index:
     # Index names are the whole schema's, and at most 30 characters.
     digest = hashlib.blake2b(label.lower().encode(), digest_size=5).hexdigest()
-    return models.Index(fields=list(fields), name=f"koherent_{digest}_{purpose}", condition=condition)
+    return kind(fields=list(fields), name=f"koherent_{digest}_{purpose}", condition=condition)
 
 
 class KoherentHistoryModel(models.Model):

@@ -11,7 +11,7 @@ from django.db.models import NOT_PROVIDED
 from koherent.models import Assignation
 from koherent.registry import M2MTracked, TrackedModel
 
-Keys = Literal["one", "many", "dated"]
+Keys = Literal["one", "range", "many", "dated"]
 
 #: What an entry knows besides its object's values, in the order of the parameters.
 STAMP = (
@@ -52,10 +52,11 @@ class Statements:
         self.tracked = tracked
         self.postgres = connection.vendor == "postgresql"
         history: Any = tracked.history_model._meta
-        self.history = quote(history.db_table)
+        self.history, self.table = quote(history.db_table), quote(tracked.model._meta.db_table)
         pk: Any = tracked.model._meta.pk
         self.pk_type = pk.rel_db_type(connection)
         self.live_key = f"m0.{quote(pk.column)}"
+        self._of_one_row = f" WHERE {self.table}.{quote(pk.column)} = %s"
         self.key = quote(self._column(pk))
         user = "history_user_id" if tracked.field.user_id_field is not None else "history_user"
         self.stamp_fields = [history.get_field(user if name == "history_user" else name) for name in STAMP]
@@ -89,19 +90,37 @@ class Statements:
     def insert(self, keys: Keys, action: str, *, count: int = 1, links: bool = False, keep: bool = False) -> str:
         """The INSERT ... SELECT of entries for some objects.
 
-        ``keys``: ``one`` object, ``many`` (``count`` matters on SQLite), or ``dated``: each with its own date and
-        action. ``action`` says whether any is a change (``"~"``), which is written only where something differs from
-        the latest entry; ``links`` compares many-to-many links too, ``keep`` writes it in any case.
+        ``keys``: ``one`` object, a ``range`` of keys, ``many`` (``count`` matters on SQLite), or ``dated``: each with
+        its own date and action. ``action`` says whether any is a change (``"~"``), which is written only where
+        something differs from the latest entry; ``links`` compares many-to-many links too, ``keep`` writes it in any
+        case.
 
-        Parameters: for ``one`` and ``many`` date, action, stamp, keys; for ``dated`` the stamp and ``dated()``.
+        Parameters: for ``dated`` the stamp and ``dated()``, else date, action, stamp, and what ``chosen()`` gives.
         """
-        shape = (keys, action, count if not self.postgres and keys != "one" else 0, links, keep)
+        shape = (keys, action, count if not self.postgres and keys in ("many", "dated") else 0, links, keep)
         text = self._texts.get(shape)
         if text is None:
             text = self._texts[shape] = self._insert(*shape)
             if len(self._texts) > 200:
                 self._texts = {shape: text}
         return text
+
+    def prepare(self, pks: Sequence[Any], connection: BaseDatabaseWrapper) -> list[Any]:
+        """Keys as the database takes them."""
+        pk = self.tracked.model._meta.pk
+        if isinstance(pk, models.AutoField):
+            return [key if type(key) is int else pk.get_db_prep_value(key, connection) for key in pks]
+        return [pk.get_db_prep_value(key, connection) for key in pks]
+
+    def chosen(self, prepared: list[Any]) -> tuple[Keys, list[Any]]:
+        """How to name these objects, and the parameters: a bulk write's keys mostly follow each other."""
+        if len(prepared) == 1:
+            return "one", prepared
+        if counts_keys(self.tracked):
+            least, most = min(prepared), max(prepared)
+            if most - least == len(prepared) - 1 and len(set(prepared)) == len(prepared):
+                return "range", [least, most]
+        return "many", self.keys(prepared)
 
     def keys(self, values: Sequence[Any]) -> list[Any]:
         """The parameters of ``many`` keys."""
@@ -119,10 +138,8 @@ class Statements:
             date, kind = "v.date", "v.action"
             source, condition, order = self._dated_source(count), "", " ORDER BY v.date"
         else:
-            one = f"{self.live_key} = %s"
-            several = f"= ANY(%s::{self.pk_type}[])" if self.postgres else f"IN ({', '.join(['%s'] * count)})"
-            source, condition = self._tables(), one if keys == "one" else f"{self.live_key} {several}"
-            order = ""
+            which = {"one": "= %s", "range": "BETWEEN %s AND %s", "many": self._several(count)}[keys]
+            source, condition, order = self._tables(), f"{self.live_key} {which}", ""
         if action == "~" and not keep:
             condition = self._differs(links, condition, optional=keys == "dated")
             if self.postgres:
@@ -131,12 +148,47 @@ class Statements:
         selected = ", ".join([self.values, date, kind, *stamp])
         return f"{self.into} SELECT {selected} FROM {source}{where}{order} RETURNING {quote('history_id')}"
 
+    def is_of_one_row(self, sql: str) -> bool:
+        """Whether this is the UPDATE of a ``save()``."""
+        return sql.startswith(f"UPDATE {self.table} SET ") and sql.endswith(self._of_one_row)
+
+    def update_with_entry(self, sql: str, keep: bool, begins: bool) -> str:
+        """PostgreSQL: an UPDATE ``is_of_one_row()`` and its entry in one statement, which gives a row if it finds one.
+
+        Parameters: the UPDATE's last one, its others, date, action, stamp; with ``begins`` those of
+        ``begin_assignation()``.
+
+        The statement's snapshot may be older than the lock on the row, so that the latest entry is not seen. The row
+        as it was when it was locked is: an entry is left out only where nothing differs from either.
+        """
+        shape = (sql, keep, begins)
+        text = self._texts.get(shape)
+        if text is None:
+            pk: Any = self.tracked.model._meta.pk
+            key = quote(pk.column)
+            date, kind, *stamp = self.marks
+            update = f"{sql.removesuffix(self._of_one_row)} FROM was WHERE {self.table}.{key} = was.{key}"
+            entry = f"{self.into} SELECT {', '.join([self.values, date, kind, *stamp])} FROM m0"
+            if not keep:
+                entry += f" JOIN was ON was.{key} = {self.live_key}{self._latest()}"
+                entry += f" WHERE (h.history_id IS NULL OR NOT ({self._same('h')} AND {self._same('was')}))"
+            text = self._texts[shape] = (
+                f"WITH was AS MATERIALIZED (SELECT * FROM {self.table} WHERE {key} = %s FOR NO KEY UPDATE), "
+                f"m0 AS ({update} RETURNING {self.table}.*), "
+                f"entry AS ({entry} RETURNING history_id)"
+                f"{f', begun AS ({begin_assignation(True, True)})' if begins else ''} "
+                f"SELECT entry.history_id FROM m0 LEFT JOIN entry ON TRUE"
+            )
+        return text
+
+    def _several(self, count: int) -> str:
+        return f"= ANY(%s::{self.pk_type}[])" if self.postgres else f"IN ({', '.join(['%s'] * count)})"
+
     def insert_new(self, count: int, above: bool) -> str:
         """Entries ``"+"`` for those of the keys, and of the rows ``above`` a key, that have no live history."""
         which = []
         if count:
-            several = f"= ANY(%s::{self.pk_type}[])" if self.postgres else f"IN ({', '.join(['%s'] * count)})"
-            which.append(f"{self.live_key} {several}")
+            which.append(f"{self.live_key} {self._several(count)}")
         if above:
             which.append(f"{self.live_key} > %s")
         latest = f"SELECT MAX(l.history_id) FROM {self.history} l WHERE l.{self.key} = {self.live_key}"
@@ -154,8 +206,8 @@ class Statements:
         does not wait for those who add links to it.
         """
         strength = "UPDATE" if going else "NO KEY UPDATE"
-        several = f"{self.live_key} = ANY(%s::{self.pk_type}[])"
-        return f"SELECT 1 FROM {self._tables()} WHERE {several} ORDER BY {self.live_key} FOR {strength}"
+        which = f"{self.live_key} {self._several(0)}"
+        return f"SELECT 1 FROM {self._tables()} WHERE {which} ORDER BY {self.live_key} FOR {strength}"
 
     def copy_links(self, m2m: M2MTracked, count: int) -> str:
         """Copy the live links of the owners of some entries; parameters: ``own_values()``, ``keys()`` of their ids."""
@@ -181,6 +233,10 @@ class Statements:
 
     def _alias(self, model_field: Any) -> str:
         return f"m{self.ancestry.index(model_field.model)}"
+
+    def with_beginning(self, text: str) -> str:
+        """PostgreSQL: an INSERT of entries along with the row of their assignation, whose parameters come last."""
+        return f"WITH entry AS ({text}), begun AS ({begin_assignation(True, True)}) SELECT history_id FROM entry"
 
     def _tables(self) -> str:
         first, *parents = self.ancestry
@@ -217,15 +273,7 @@ class Statements:
 
     def _differs(self, links: bool, condition: str, optional: bool) -> str:
         """Something moved since the latest entry ``h``; ``optional``: only entries ``"~"`` ask for it."""
-        operator = "IS NOT DISTINCT FROM" if self.postgres else "IS"
-        same = ["h.history_type <> '-'"]
-        for model_field in self.tracked.fields:
-            # A save that moves nothing but its own time stamp is no change.
-            if model_field is self.tracked.model._meta.pk or getattr(model_field, "auto_now", False):
-                continue
-            cast = "::text" if self.postgres and model_field in self.json_like else ""
-            then, now = quote(self._column(model_field)), quote(model_field.column)
-            same.append(f"h.{then}{cast} {operator} {self._alias(model_field)}.{now}{cast}")
+        same = [self._same("h")]
         if links:
             same += [self._same_links(m2m) for m2m in self.tracked.m2m]
         if self.postgres:
@@ -237,6 +285,20 @@ class Statements:
         if optional:
             differs = f"(v.action <> '~' OR {differs})"
         return f"{condition} AND {differs}" if condition else differs
+
+    def _same(self, then: str) -> str:
+        """Nothing moved since ``then``: ``h``, an entry, or ``was``, the row of a model without parents."""
+        operator = "IS NOT DISTINCT FROM" if self.postgres else "IS"
+        same = ["h.history_type <> '-'"] if then == "h" else ["TRUE"]
+        for model_field in self.tracked.fields:
+            # A save that moves nothing but its own time stamp is no change.
+            if model_field is self.tracked.model._meta.pk or getattr(model_field, "auto_now", False):
+                continue
+            cast = "::text" if self.postgres and model_field in self.json_like else ""
+            now = quote(model_field.column)
+            before = quote(self._column(model_field)) if then == "h" else now
+            same.append(f"{then}.{before}{cast} {operator} {self._alias(model_field)}.{now}{cast}")
+        return " AND ".join(same)
 
     def _same_links(self, m2m: M2MTracked) -> str:
         """True when the links now are the links of the entry ``h``."""
@@ -277,13 +339,17 @@ def _link_column(m2m: M2MTracked, attname: str) -> str:
 
 
 @cache
-def begin_assignation(postgres: bool) -> str:
-    """The row of an assignation that has no young one; parameters: id, date, id, date. No unique key: nobody waits."""
+def begin_assignation(postgres: bool, along: bool = False) -> str:
+    """The row of an assignation that has no young one; parameters: id, date, id, date. No unique key: nobody waits.
+
+    ``along``: in the statement whose ``entry`` gives the entries that are written, if any.
+    """
     table = quote(Assignation._meta.db_table)
     moment, text = ("CAST(%s AS timestamptz)", "CAST(%s AS varchar)") if postgres else ("%s", "%s")
     return (
         f"INSERT INTO {table} (assignation_id, started_at) SELECT {text}, {moment} "
-        f"WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE assignation_id = %s AND started_at > {moment})"
+        f"WHERE {'EXISTS (SELECT 1 FROM entry) AND ' if along else ''}"
+        f"NOT EXISTS (SELECT 1 FROM {table} WHERE assignation_id = %s AND started_at > {moment})"
     )
 
 

@@ -1,7 +1,7 @@
 """Puts entries into the database: their rows, the many-to-many links of their objects, the assignation's row."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,12 +101,10 @@ def write(
 ) -> list[int]:
     """Write an entry of one action and moment for each of ``pks``; returns the new history ids."""
     texts = statements(tracked, connection)
-    pk = tracked.model._meta.pk
-    prepared = [pk.get_db_prep_value(key, connection) for key in pks]
-    one = len(prepared) == 1
-    text = texts.insert("one" if one else "many", action, count=len(prepared), links=links, keep=keep)
+    prepared = texts.prepare(pks, connection)
+    which, keys = texts.chosen(prepared)
+    text = texts.insert(which, action, count=len(prepared), links=links, keep=keep)
     date = texts.date_field.get_db_prep_save(moment, connection)
-    keys = prepared if one else texts.keys(prepared)
     if action == "-" or links:
         _hold(tracked, connection, prepared, going=action == "-")
     return _write(tracked, connection, text, [date, action, *by.parameters, *keys], by)
@@ -123,13 +121,13 @@ def write_dated(
 ) -> list[int]:
     """Write an entry for each (key, moment, action); returns the new history ids."""
     texts = statements(tracked, connection)
-    pk = tracked.model._meta.pk
+    keys = texts.prepare([key for key, _, _ in rows], connection)
     prepared = [
-        (pk.get_db_prep_value(key, connection), texts.date_field.get_db_prep_save(moment, connection), action)
-        for key, moment, action in rows
+        (key, texts.date_field.get_db_prep_save(moment, connection), action)
+        for key, (_, moment, action) in zip(keys, rows, strict=True)
     ]
     if links:
-        _hold(tracked, connection, [key for key, _, _ in prepared], going=False)
+        _hold(tracked, connection, keys, going=False)
     changes = "~" if any(action == "~" for _, _, action in rows) else "+"
     text = texts.insert("dated", changes, count=len(prepared), links=links, keep=keep)
     return _write(tracked, connection, text, [*by.parameters, *texts.dated(prepared)], by)
@@ -142,8 +140,8 @@ def write_new(
     if not pks and newest is None:
         return []
     texts = statements(tracked, connection)
-    pk, moment = tracked.model._meta.pk, timezone.now()
-    keys = texts.keys([pk.get_db_prep_value(key, connection) for key in pks]) if pks else []
+    moment = timezone.now()
+    keys = texts.keys(texts.prepare(pks, connection)) if pks else []
     above = [] if newest is None else [newest]
     date = texts.date_field.get_db_prep_save(moment, connection)
     text = texts.insert_new(len(pks), bool(above))
@@ -165,36 +163,68 @@ def _hold(tracked: TrackedModel, connection: BaseDatabaseWrapper, prepared: Sequ
 def _write(
     tracked: TrackedModel, connection: BaseDatabaseWrapper, text: str, parameters: list[Any], by: Stamp
 ) -> list[int]:
+    texts, begins = statements(tracked, connection), _begins(connection, by.assignation_id)
+    if begins is not None and texts.postgres:
+        text, parameters = texts.with_beginning(text), [*parameters, *_beginning(connection, begins)]
     with connection.cursor() as cursor:
         cursor.execute(text, parameters)
-        ids = [int(row[0]) for row in cursor.fetchall()]
+        ids = [row[0] for row in cursor.fetchall()]
         if not ids:
             return ids
-        texts = statements(tracked, connection)
+        if begins is not None and not texts.postgres:
+            cursor.execute(begin_assignation(False), _beginning(connection, begins))
         for m2m in tracked.m2m:
             own = own_values(texts.own_link_fields[m2m.name], connection)
             cursor.execute(texts.copy_links(m2m, len(ids)), [*own, *texts.keys(ids)])
-    announce(tracked, connection, ids, by.assignation_id)
+    commits.wrote(connection, [(tracked.label, id) for id in ids], begins)
     return ids
+
+
+def write_with_update(
+    tracked: TrackedModel,
+    connection: BaseDatabaseWrapper,
+    run: Callable[[str, list[Any]], list[tuple[int | None]]],
+    sql: str,
+    params: Sequence[Any],
+    moment: Any,
+    by: Stamp,
+) -> bool:
+    """PostgreSQL: the UPDATE of a ``save()`` and its entry in one statement; returns whether it found its row.
+
+    ``run`` executes a statement and fetches its rows.
+    """
+    texts, begins = statements(tracked, connection), _begins(connection, by.assignation_id)
+    text = texts.update_with_entry(sql, tracked.record_unchanged, begins is not None)
+    date = texts.date_field.get_db_prep_save(moment or timezone.now(), connection)
+    *values, key = params
+    beginning = [] if begins is None else _beginning(connection, begins)
+    found = run(text, [key, *values, date, "~", *by.parameters, *beginning])
+    if ids := [id for (id,) in found if id is not None]:
+        commits.wrote(connection, [(tracked.label, id) for id in ids], begins)
+    return bool(found)
 
 
 def announce(
     tracked: TrackedModel, connection: BaseDatabaseWrapper, ids: Sequence[int], assignation_id: str | None
 ) -> None:
     """Entries have been written: their assignation has its row, and listeners are told after the commit."""
-    begins = None
-    if assignation_id is not None and not commits.has_begun(connection, assignation_id):
-        begins = assignation_id
+    begins = _begins(connection, assignation_id)
+    if begins is not None:
         with connection.cursor() as cursor:
-            _begin(cursor, connection, begins)
+            cursor.execute(begin_assignation(connection.vendor == "postgresql"), _beginning(connection, begins))
     commits.wrote(connection, [(tracked.label, id) for id in ids], begins)
 
 
-def _begin(cursor: Any, connection: BaseDatabaseWrapper, assignation_id: str) -> None:
-    if not router.allow_migrate_model(connection.alias, Assignation):
-        return
+def _begins(connection: BaseDatabaseWrapper, assignation_id: str | None) -> str | None:
+    """The assignation, if it may need a row."""
+    if assignation_id is None or commits.has_begun(connection, assignation_id):
+        return None
+    return assignation_id if router.allow_migrate_model(connection.alias, Assignation) else None
+
+
+def _beginning(connection: BaseDatabaseWrapper, assignation_id: str) -> list[Any]:
+    """The parameters of ``begin_assignation()``."""
     date_field: Any = Assignation._meta.get_field("started_at")
     now = timezone.now()
     date, renewed = (date_field.get_db_prep_save(date, connection) for date in (now, now - RENEWED_AFTER))
-    postgres = connection.vendor == "postgresql"
-    cursor.execute(begin_assignation(postgres), [assignation_id, date, assignation_id, renewed])
+    return [assignation_id, date, assignation_id, renewed]

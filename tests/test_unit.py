@@ -49,13 +49,14 @@ def projects() -> list[Project]:
         return Project.objects.bulk_create([Project(name=f"p{number}") for number in range(100)])
 
 
-def test_a_hundred_saves_take_a_hundred_and_two_statements(projects: list[Project]) -> None:
+def test_a_hundred_saves_take_two_statements_more_at_most(projects: list[Project]) -> None:
     for project in projects:
         project.description = "new"
     with statements() as run, koherent.audit(assignation_id="work"), koherent.atomic():
         for project in projects:
             project.save()
-    assert len(run) == 102, run[-3:]
+    # PostgreSQL writes the entries and the row of their assignation in one statement.
+    assert len(run) == (101 if connection.vendor == "postgresql" else 102), run[-3:]
     assert rows(Project, "id", "description", "assignation_id") == [("~", p.pk, "new", "work") for p in projects]
 
 
@@ -273,4 +274,4 @@ def test_an_assignation_gets_its_row_again_when_the_first_was_rolled_back(projec
         with statements() as run:
             _save(projects[2], "later")
     assert [a.assignation_id for a in Assignation.objects.all()] == ["work"]
-    assert len(run) == 2  # the row is known to be there: not even looked for
+    assert not any("koherent_assignation" in sql for sql in run)  # the row is known to be there: not even looked for

@@ -116,7 +116,7 @@ class _Actor:
         own |= Q(actor_id=self.key, actor_name=None) | Q(actor_id=self.key, history_user_id__isnull=False)
         if self.pk is not None:
             # Rows from before koherent have no other name of the account.
-            own |= Q(history_user_id=self.pk)
+            own |= Q(history_user_id=self.pk, actor_id__isnull=True)
         rows = self._history(tracked).filter(own)
         if self.dry_run:
             return int(rows.count())

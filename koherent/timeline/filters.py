@@ -47,13 +47,14 @@ class Filters:
             labels = _limited(self.models, "models")
             chosen = sorted({tracked_or_bad(scope, label) for label in labels}, key=lambda t: t.label)
         condition, lists = self._condition(), self._lists()
+        spread = self._spread()
         if self.object_id is None:
-            return [Selected(tracked, condition, lists) for tracked in chosen]
+            return [Selected(tracked, condition, lists, spread) for tracked in chosen]
         if self.models is None or len(chosen) != 1:
             raise BadFilter("objectId needs exactly one model.", field="objectId")
         tracked = chosen[0]
         own = Q(**{tracked.pk_attname: object_key(tracked, self.object_id)})
-        return [Selected(tracked, condition & own, lists)]
+        return [Selected(tracked, condition & own, lists, spread)]
 
     def _condition(self) -> Q:
         condition = Q()
@@ -84,14 +85,26 @@ class Filters:
                 del lists["history_type"]
         return lists
 
+    def _spread(self) -> list[Q]:
+        """One index has the actions of the entries with an assignation, another those of the entries without."""
+        if self.assignation_id is not None or (self.assigned is None) == (self.actions is None):
+            return [Q()]
+        if self.actions is None:
+            return [Q(history_type=action) for action in ACTIONS]
+        return [Q(assignation_id__isnull=without) for without in (False, True)]
+
 
 @dataclass(frozen=True)
 class Selected:
-    """What a filter selects of one model: ``condition``, and for each column of ``lists`` one of its values."""
+    """What a filter selects of one model: ``condition``, and for each column of ``lists`` one of its values.
+
+    ``spread``: alternatives that say together what the condition says anyway, for the sake of an index.
+    """
 
     tracked: TrackedModel
     condition: Q
     lists: dict[str, list[str]]
+    spread: list[Q]
 
     @property
     def whole(self) -> Q:
@@ -105,15 +118,16 @@ class Selected:
         An index on a column and the date gives the newest entries of one value in order; those of several it gives
         one value after the other, so that a database would have to read and sort them all.
         """
-        split: dict[str, list[str]] = {}
-        parts, rest = 1, Q()
-        for column, values in sorted(self.lists.items(), key=lambda item: len(item[1])):
-            if parts * len(values) > MAX_PARTS:
-                rest &= Q(**{f"{column}__in": values})
-            else:
-                parts *= len(values)
-                split[column] = values
-        return [self.condition & Q(**dict(zip(split, some, strict=True))) & rest for some in product(*split.values())]
+        choices = {column: [Q(**{column: value}) for value in values] for column, values in self.lists.items()}
+        choices["spread"] = self.spread
+        split, rest, count = list[list[Q]](), Q(), 1
+        for column, alternatives in sorted(choices.items(), key=lambda item: len(item[1])):
+            if count * len(alternatives) <= MAX_PARTS:
+                split.append(alternatives)
+                count *= len(alternatives)
+            elif column in self.lists:
+                rest &= Q(**{f"{column}__in": self.lists[column]})
+        return [self.condition & rest & Q(*chosen) for chosen in product(*split)]
 
 
 def tracked_or_bad(scope: Scope, label: str) -> TrackedModel:

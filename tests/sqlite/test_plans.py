@@ -40,7 +40,8 @@ def plan(queries: CaptureQueriesContext) -> list[str]:
         ({"object_id": "1"}, "page"),
         ({"users": ["1", "2"]}, "actor"),
         ({"apps": ["desk"]}, "app"),
-        ({"actions": ["+", "-"]}, "action"),
+        ({"actions": ["+", "-"], "assigned": True}, "with"),
+        ({"actions": ["+", "-"], "assigned": False}, "without"),
         ({"assignation_id": "task"}, "work"),
         ({"assigned": True}, "with"),
         ({"assigned": False}, "without"),
@@ -51,7 +52,8 @@ def test_each_filter_walks_its_index(scope: Scope, filters: Any, index: str, win
         timeline.page(scope, Filters(models=[PROJECT], **filters), **window)
     lines = [line for line in plan(queries) if "example_schema_historicalproject" in line]
     walks = [line for line in lines if f"_{index} (" in line or line.endswith(f"_{index}")]
-    assert len(walks) == len(filters.get("users") or filters.get("actions") or [1])
+    kinds = filters.get("actions", ["+", "~", "-"]) if "assigned" in filters else [1]
+    assert len(walks) == len(filters.get("users") or kinds)
     # The others look one entry up by its key, and the entry before it by its object.
     assert all(
         "(rowid=?)" in line or "PRIMARY KEY (rowid=?)" in line or "_object (" in line
