@@ -99,6 +99,10 @@ def _text(field: Any, value: Any) -> str:
 
 def same(old: Any, new: Any) -> bool:
     """Whether two values of a field are equal; unlike Python, ``True`` is not ``1``, at any depth."""
+    if old is new or old is None or new is None:
+        return old is new
+    if isinstance(old, str | int) and type(old) is type(new):
+        return bool(old == new)
     if isinstance(old, bool | Mapping | list) or isinstance(new, bool | Mapping | list):
         return json.dumps(to_json(None, old), sort_keys=True) == json.dumps(to_json(None, new), sort_keys=True)
     if isinstance(old, memoryview | bytearray):
@@ -233,17 +237,19 @@ def compare(
     no longer tell, are listed without values.
     """
     changes: list[FieldChange] = []
+    one_sided = old is None or new is None
     for field in tracked.fields:
-        if field.primary_key or not _known(field.attname, old, new):
+        name, attname = field.name, field.attname
+        if field.primary_key or not _known(attname, old, new):
             continue
-        hidden, wiped = field.name in redacted, field.name in erased_changes
-        if not (wiped or _moved(field.attname, old, new) or (hidden and (old is None or new is None))):
+        before, after = _value(attname, old), _value(attname, new)
+        hidden, wiped = name in redacted, name in erased_changes
+        if not (wiped or (hidden and one_sided) or not same(before, after)):
             continue
-        about: dict[str, Any] = {"field": field.name, "label": _verbose_name(field), "erased": field.name in erased}
+        about: dict[str, Any] = {"field": name, "label": _verbose_name(field), "erased": name in erased}
         if hidden or wiped:
             changes.append(FieldChange(**about, redacted=hidden))
             continue
-        before, after = _value(field.attname, old), _value(field.attname, new)
         change = FieldChange(
             **about,
             old=to_json(field, before),
@@ -290,7 +296,7 @@ def _value(name: str, values: Values | None) -> Any:
 
 
 def _known(name: str, old: Values | None, new: Values | None) -> bool:
-    return all(values is None or name in values for values in (old, new))
+    return (old is None or name in old) and (new is None or name in new)
 
 
 def _moved(name: str, old: Values | None, new: Values | None) -> bool:

@@ -34,7 +34,17 @@ query($first: Int!) {
 
 @cache
 def schema() -> Any:
-    """A schema as a team's would be: koherent's own query, and its field on a type of the team's."""
+    """koherent's own query, without what it does not need, as the other packages have it in the lab's schema."""
+    import strawberry
+
+    import koherent.graphql
+
+    return strawberry.Schema(query=koherent.graphql.Query, extensions=[koherent.graphql.KoherentExtension])
+
+
+@cache
+def optimized_schema() -> Any:
+    """A schema as a team's would be: koherent's field on a type of the team's, and strawberry-django's optimizer."""
     import strawberry
     import strawberry_django
     from strawberry_django.optimizer import DjangoOptimizerExtension
@@ -54,10 +64,10 @@ def schema() -> Any:
     return strawberry.Schema(query=Query, extensions=[DjangoOptimizerExtension, koherent.graphql.KoherentExtension])
 
 
-def answer(query: str, reader: Any, variables: dict[str, Any]) -> Any:
+def answer(schema: Any, query: str, reader: Any, variables: dict[str, Any]) -> Any:
     """The data of one operation. Raises its first error."""
     context = SimpleNamespace(request=SimpleNamespace(user=reader, headers={}))
-    result = schema().execute_sync(query, variables, context_value=context)
+    result = schema.execute_sync(query, variables, context_value=context)
     if result.errors:
         raise result.errors[0]
     return result.data or {}
@@ -154,11 +164,11 @@ class Koherent(Trail, Undoing):
 
     def ask(self, reader: Any, variables: dict[str, Any]) -> Any:
         """The root field ``history`` with these variables."""
-        return answer(PAGE, reader, variables)["history"]
+        return answer(schema(), PAGE, reader, variables)["history"]
 
     def parents(self, reader: Any, first: int) -> list[Any]:
         """Its field on a team's own type."""
-        found: list[Any] = answer(PARENTS, reader, {"first": first})["samples"]
+        found: list[Any] = answer(optimized_schema(), PARENTS, reader, {"first": first})["samples"]
         return found
 
     def entries(self) -> list[tuple[Any, dict[str, Any]]]:

@@ -88,9 +88,13 @@ class Position:
         return Q(_Beyond(operator, Value(self.date, DateTimeField()), Value(self.history_id, BigIntegerField())))
 
 
+# ``json.dumps()`` makes an encoder for each call that asks for separators of its own.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def encode_cursor(values: Sequence[Any]) -> str:
     """Values as an opaque text."""
-    return base64.urlsafe_b64encode(json.dumps(list(values), separators=(",", ":")).encode()).decode("ascii")
+    return base64.urlsafe_b64encode(_encode(list(values)).encode()).decode("ascii")
 
 
 def decode_cursor(cursor: str) -> Any:
