@@ -6,6 +6,7 @@ from typing import Any
 from graphql import GraphQLInterfaceType, GraphQLObjectType, GraphQLUnionType, get_named_type, is_leaf_type
 from strawberry import relay
 
+from example_schema.models import Project
 from example_schema.schema import schema
 from koherent.registry import tracked_models
 from tests.security.world import World
@@ -42,6 +43,7 @@ PAGE = selection("HistoryEntryConnection")
 HISTORY = f"""query($filters: HistoryFilter, $first: Int, $after: String, $last: Int, $before: String) {{
   history(filters: $filters, first: $first, after: $after, last: $last, before: $before) {PAGE} }}"""
 ONE = f"query($id: ID!) {{ historyEntry(id: $id) {ENTRY} }}"
+NODE = f"query($id: ID!) {{ node(id: $id) {{ ... on HistoryEntry {ENTRY} }} }}"
 AS_OF = f"""query($model: String!, $objectId: ID!, $at: DateTime!) {{
   historyAsOf(model: $model, objectId: $objectId, at: $at) {ENTRY} }}"""
 ASSIGNATION = f"query($id: ID!) {{ assignation(id: $id) {selection('Assignation')} }}"
@@ -81,10 +83,11 @@ def reading(keys: list[tuple[str, int]], assignations: list[str], users: list[st
     labels = [tracked.label for tracked in tracked_models()]
     filters: list[dict[str, Any]] = [{}, {"models": []}, {"assigned": True}, {"assigned": False}]
     filters += [{"models": [label]} for label in labels]
-    filters += [{"models": [label], "objectId": str(pk)} for label in labels[2:3] for pk in range(1, 6)]
+    own: Any = Project.objects.values_list("pk", flat=True)
+    filters += [{"models": ["example_schema.project"], "objectId": str(pk)} for pk in own]
     filters += [{"users": [user]} for user in users] + [{"apps": [app]} for app in ("lab", "secret")]
-    filters += [{"assignationId": id} for id in assignations]
-    filters += [{"actions": [action]} for action in ("CREATE", "UPDATE", "DELETE")]
+    filters += [{"assignationId": id} for id in assignations[::3]]
+    filters += [{"actions": [action]} for action in ("UPDATE", "DELETE")]
     for each in filters:
         yield f"history {each}", HISTORY, {"filters": each}
     for first in (0, 1, 3):
@@ -93,6 +96,7 @@ def reading(keys: list[tuple[str, int]], assignations: list[str], users: list[st
         yield f"assignations first {first}", ASSIGNATIONS, {"first": first}
     for key in keys:
         yield f"entry {key}", ONE, {"id": id_of(key)}
+        yield f"node {key}", NODE, {"id": id_of(key)}
     for id in assignations:
         yield f"assignation {id}", ASSIGNATION, {"id": id}
     yield "assignations", ASSIGNATIONS, {}

@@ -5,6 +5,7 @@ from typing import Any
 
 import strawberry
 from django.contrib.auth.models import User
+from strawberry import relay
 from strawberry.extensions import ParserCache, ValidationCache
 from strawberry_django.optimizer import DjangoOptimizerExtension
 
@@ -16,15 +17,25 @@ from koherent.policy import Viewer
 from koherent.registry import tracked_models
 from koherent.revert import revert_assignation
 
+
+@strawberry.type
+class Query(example.Query):
+    """The example's, and relay's door to everything that has an id."""
+
+    node: relay.Node | None = relay.node()
+
+
 #: The example's schema, which checks a question once however often it is asked.
 schema = strawberry.Schema(
-    query=example.Query,
+    query=Query,
     mutation=example.Mutation,
     subscription=example.Subscription,
     extensions=[ParserCache, ValidationCache, DjangoOptimizerExtension, KoherentExtension],
 )
 #: A value that is in hidden entries, hidden objects and redacted fields only.
 SECRET = "s3cret"
+#: A value that is in tags only.
+OF_TAGS = "of-t4gs"
 
 
 class World:
@@ -44,7 +55,7 @@ class World:
             self.image.name = "one"
             self.image.save()
         with self.openly("more"):
-            self.tag = Tag.objects.create(name=f"{SECRET} tag")
+            self.tag = Tag.objects.create(name=OF_TAGS)
             self.dataset.tags.add(self.tag)
             self.dataset.status = Dataset.Status.PUBLISHED
             self.dataset.access_notes = f"{SECRET} too"
@@ -95,9 +106,9 @@ class World:
             Dataset.objects.create(project=self.hidden_project, title=f"{SECRET} more").delete()
         with self.secretly("new"):
             Project.objects.create(name=f"{SECRET} new")
-            Tag.objects.create(name=f"{SECRET} new")
+            Tag.objects.create(name=f"{SECRET} {OF_TAGS}")
         with self.openly("hidden model"):
-            Tag.objects.create(name=f"{SECRET} of a hidden model")
+            Tag.objects.create(name=f"{OF_TAGS} again")
         with self.secretly("x"):
             revert_assignation(Viewer(user=self.greater), "new")
 
@@ -113,8 +124,7 @@ class World:
 
     def ask(self, user: Any, query: str, **variables: Any) -> Any:
         """The result of an operation."""
-        context = SimpleNamespace(request=SimpleNamespace(user=None if user is None else fresh(user), headers={}))
-        return schema.execute_sync(query, variable_values=variables, context_value=context)
+        return schema.execute_sync(query, variable_values=variables, context_value=context_of(user))
 
     @staticmethod
     def entries() -> list[tuple[str, int]]:
@@ -126,6 +136,11 @@ class World:
         ]
 
 
-def fresh(user: User) -> User:
-    """The account without what it remembers of its permissions."""
-    return User.objects.get(pk=user.pk)
+def context_of(user: Any) -> Any:
+    """What a view hands to an operation of this user."""
+    return SimpleNamespace(request=SimpleNamespace(user=fresh(user), headers={}))
+
+
+def fresh(user: Any) -> Any:
+    """The account without what it remembers of its permissions; who is none stays as they are."""
+    return user if user is None or user.pk is None else User.objects.get(pk=user.pk)
