@@ -14,7 +14,7 @@ from koherent import commits
 from koherent.context import Actor, AuditContext, current_audit
 from koherent.models import Assignation
 from koherent.registry import TrackedModel
-from koherent.statements import STAMP, begin_assignation, own_values, statements
+from koherent.statements import STAMP, begin_assignation, own_values, quote, statements
 
 #: After this time the row of an assignation that still goes on is written once more: retention may take the old one.
 RENEWED_AFTER = dt.timedelta(hours=12)
@@ -105,7 +105,7 @@ def write(
     which, keys = texts.chosen(prepared)
     text = texts.insert(which, action, count=len(prepared), links=links, keep=keep)
     date = texts.date_field.get_db_prep_save(moment, connection)
-    if action == "-" or links:
+    if action == "-" or (links and tracked.m2m):
         _hold(tracked, connection, prepared, going=action == "-")
     return _write(tracked, connection, text, [date, action, *by.parameters, *keys], by)
 
@@ -126,7 +126,7 @@ def write_dated(
         (key, texts.date_field.get_db_prep_save(moment, connection), action)
         for key, (_, moment, action) in zip(keys, rows, strict=True)
     ]
-    if links:
+    if links and tracked.m2m:
         _hold(tracked, connection, keys, going=False)
     changes = "~" if any(action == "~" for _, _, action in rows) else "+"
     text = texts.insert("dated", changes, count=len(prepared), links=links, keep=keep)
@@ -213,6 +213,19 @@ def announce(
         with connection.cursor() as cursor:
             cursor.execute(begin_assignation(connection.vendor == "postgresql"), _beginning(connection, begins))
     commits.wrote(connection, [(tracked.label, id) for id in ids], begins)
+
+
+def begin(connection: BaseDatabaseWrapper, assignation_id: str, **links: str) -> None:
+    """Write the row of a new assignation, with what it reverts."""
+    date_field: Any = Assignation._meta.get_field("started_at")
+    values = {"assignation_id": assignation_id, **links}
+    values["started_at"] = date_field.get_db_prep_save(timezone.now(), connection)
+    columns, marks = ", ".join(map(quote, values)), ", ".join(["%s"] * len(values))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {quote(Assignation._meta.db_table)} ({columns}) VALUES ({marks})", list(values.values())
+        )
+    commits.wrote(connection, [], assignation_id)
 
 
 def _begins(connection: BaseDatabaseWrapper, assignation_id: str | None) -> str | None:

@@ -5,11 +5,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, OperationalError, connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 
-from koherent import locks, recorder, signal
+from koherent import locks, recorder, signal, writer
 from koherent.context import current_audit, revert_audit
-from koherent.models import Assignation
 from koherent.revert.authorise import Guard
 from koherent.revert.plan import Plan, Planning
 from koherent.revert.show import ShownSteps
@@ -134,12 +132,12 @@ def _apply(request: Request) -> Report:
     outer = current_audit().assignation_id
     metadata = {} if outer is None else {"requestAssignationId": outer}
     telling = Telling(decision.steps)
+    writer.begin(connection, assignation_id, **request.links)
     with revert_audit(assignation_id, request.reason, metadata):
         telling.before()
         with recorder.suspended():
             written = Writer(decision.plan, decision.steps, request.progress).write()
         telling.after()
-    _link(connection, assignation_id, request.links)
     if connection.vendor == "postgresql":
         # A deferred constraint must fail here, where it can be answered, and not at somebody's COMMIT.
         with connection.cursor() as cursor:
@@ -148,17 +146,6 @@ def _apply(request: Request) -> Report:
     report = _report(decision, RevertStatus.APPLIED, assignation_id, written)
     signal.reverted.send(sender=Report, report=report)
     return report
-
-
-def _link(connection: BaseDatabaseWrapper, assignation_id: str, links: Mapping[str, str]) -> None:
-    """Say on the revert's own assignation what it reverts."""
-    quote = connection.ops.quote_name
-    sets = ", ".join(f"{quote(name)} = %s" for name in links)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"UPDATE {quote(Assignation._meta.db_table)} SET {sets} WHERE assignation_id = %s",
-            [*links.values(), assignation_id],
-        )
 
 
 def _report(
