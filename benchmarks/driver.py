@@ -31,7 +31,7 @@ class Worker:
         self.name = str(scratch / f"{package}.sqlite3")
         if database == POSTGRESQL:
             self.name = f"koherent_bench_{os.getpid()}_{package}"
-            _recreate(self.name)
+            recreate(self.name)
         self.process = subprocess.Popen(
             [_interpreter(package), "-P", "-m", "benchmarks.worker"],
             stdin=subprocess.PIPE,
@@ -71,7 +71,7 @@ class Worker:
         self.process.stdin.close()
         self.process.wait(timeout=60)
         if self.database == POSTGRESQL:
-            _drop(self.name)
+            drop(self.name)
 
 
 @dataclass
@@ -193,13 +193,13 @@ def _maintenance() -> Any:
     )
 
 
-def _drop(name: str) -> None:
+def drop(name: str) -> None:
     with _maintenance() as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
-def _recreate(name: str) -> None:
-    _drop(name)
+def recreate(name: str) -> None:
+    drop(name)
     with _maintenance() as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
 

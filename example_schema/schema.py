@@ -221,7 +221,7 @@ class Subscription(koherent.graphql.Subscription):
 
 
 # koherent's extension is last: when a later one raises on entry, Strawberry does not unwind the earlier ones.
-schema = strawberry.Schema(
+schema = koherent.graphql.Schema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,

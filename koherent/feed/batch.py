@@ -4,13 +4,16 @@ import asyncio
 import contextvars
 import time
 from collections.abc import Callable, Collection, Coroutine, Hashable, Sequence
-from dataclasses import dataclass, field, fields
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from django.utils import translation
 
 from koherent.feed.cursor import Item, Position
 from koherent.feed.rights import Rights, Terms, examine, granted
+from koherent.registry import TrackedModel
 from koherent.timeline import Entry, Wanted, load
 
 R = TypeVar("R")
@@ -57,12 +60,19 @@ class Shared:
         self.items, self.position, self.recheck = items, position, recheck
         self.born = time.monotonic()
         self._caller, self._everybody = caller, everybody
-        self._found: dict[Hashable, asyncio.Task[Any]] = {}
+        self._known: dict[Hashable, Any] = {}
+        self._asked: dict[Hashable, asyncio.Task[Any]] = {}
         self._wanted: Wanted | None = None
+
+    async def prepare(self) -> None:
+        """Find out at once what most readers will ask, so that none of them waits. Raises what the database raises."""
+        everybody = self._everybody()
+        self._wanted = _together([terms.wanted for terms in everybody])
+        self._known.update(await self._caller.call(_prepare, everybody, self.items, self._wanted))
 
     async def rights(self, terms: Terms) -> Rights:
         """What the reader may see now. Raises why its stream must end."""
-        answers = await self._once("rights", lambda: self._caller.call(examine, self._everybody()))
+        answers = await self._once(_EVERYBODY, lambda: self._caller.call(examine, self._everybody()))
         if terms not in answers:
             # It came after the others had been looked up.
             answers = await self._once(terms, lambda: self._caller.call(examine, [terms]))
@@ -76,52 +86,83 @@ class Shared:
         for tracked in rights.scope.models:
             if tracked.label not in labels:
                 continue
-            key = rights.key(tracked)
-            items = [item for item in self.items if item.key.label == tracked.label]
-
-            def load_them(items: list[Item] = items, alone: bool = key is None) -> Coroutine[Any, Any, Shown]:
-                return self._caller.call(_load, rights, items, wanted, terms.language, alone)
-
-            if key is None:
-                shown.update(await load_them())
-            else:
-                shown.update(await self._once((tracked, key, terms.language, wanted), load_them))
+            key = _view_key(rights, tracked, wanted, terms)
+            load_them = partial(self._caller.call, _load, rights, tracked, self.items, wanted, terms.language)
+            found = await (load_them() if key is None else self._once(key, load_them))
+            shown = {**shown, **found} if shown else found
         return shown
 
     def _enough_for(self, wanted: Wanted) -> Wanted:
         """What to read of the entries: enough for all readers, so that they share it."""
         if self._wanted is None:
             self._wanted = _together([terms.wanted for terms in self._everybody()])
-        together = _together([self._wanted, wanted])
-        return self._wanted if together == self._wanted else together
+        return self._wanted if _covers(self._wanted, wanted) else _together([self._wanted, wanted])
 
     async def _once(self, key: Hashable, make: Callable[[], Coroutine[Any, Any, R]]) -> R:
-        task = self._found.get(key)
+        if key in self._known:
+            known: R = self._known[key]
+            return known
+        task = self._asked.get(key)
         if task is None:
             # Of its own, in an empty context: whoever asked first may go away, and is not the others.
             task = asyncio.get_running_loop().create_task(make(), context=contextvars.Context())
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._found[key] = task
+            self._asked[key] = task
         if not task.done():
             await asyncio.wait([task])
-        if (task.cancelled() or task.exception() is not None) and self._found.get(key) is task:
-            # The next one tries again.
-            del self._found[key]
+        if self._asked.get(key) is task:
+            # When it failed, the next one tries again.
+            del self._asked[key]
+            if not task.cancelled() and task.exception() is None:
+                self._known[key] = task.result()
         found: R = task.result()
         return found
 
 
-def _together(several: Sequence[Wanted]) -> Wanted:
-    names = [each.name for each in fields(Wanted) if each.name not in ("previous", "next")]
-    asked = {name: any(getattr(wanted, name) for wanted in several) for name in names}
+_EVERYBODY = "everybody"
+
+
+def _view_key(rights: Rights, tracked: TrackedModel, wanted: Wanted, terms: Terms) -> Hashable | None:
+    """Equal for readers to whom the model's entries look the same; None: to nobody else."""
+    key = rights.key(tracked)
+    return None if key is None else (tracked, key, terms.language, wanted)
+
+
+def _prepare(everybody: Collection[Terms], items: Sequence[Item], wanted: Wanted) -> dict[Hashable, Any]:
+    """What ``rights()`` and ``view()`` of the readers will ask, in one turn of the thread."""
+    answers = examine(everybody)
+    known: dict[Hashable, Any] = {_EVERYBODY: answers}
+    labels = {item.key.label for item in items}
+    looked_at: set[Hashable] = set()
+    for terms, rights in answers.items():
+        kind = (rights, terms.language, terms.labels if terms.chosen else None)
+        if not isinstance(rights, Rights) or kind in looked_at:
+            continue
+        looked_at.add(kind)
+        for tracked in rights.scope.models:
+            key = _view_key(rights, tracked, wanted, terms)
+            read = tracked.label in labels and (not terms.chosen or tracked.label in terms.labels)
+            if read and key is not None and key not in known:
+                known[key] = _load(rights, tracked, items, wanted, terms.language)
+    return known
+
+
+_PARTS = ("changes", "labels", "links", "accounts")
+
+
+def _together(several: Collection[Wanted]) -> Wanted:
+    asked = {part: any(getattr(wanted, part) for wanted in several) for part in _PARTS}
     return Wanted(**asked, previous=False, next=False)
 
 
-def _load(rights: Rights, items: Sequence[Item], wanted: Wanted, language: str | None, alone: bool) -> Shown:
-    if language is None:
-        entries = load(rights.scope, [item.pair for item in items], wanted)
-    else:
-        with translation.override(language):
-            entries = load(rights.scope, [item.pair for item in items], wanted)
-    cursors = {item.pair: item.position.cursor for item in items}
-    return {entry.key: FeedItem(cursors[entry.key], entry, None if alone else {}) for entry in entries}
+def _covers(wanted: Wanted, other: Wanted) -> bool:
+    return all(getattr(wanted, part) or not getattr(other, part) for part in _PARTS)
+
+
+def _load(rights: Rights, tracked: TrackedModel, items: Sequence[Item], wanted: Wanted, language: str | None) -> Shown:
+    """A model's entries as readers of such rights see them."""
+    cursors = {item.pair: item.position.cursor for item in items if item.key.label == tracked.label}
+    with nullcontext() if language is None else translation.override(language):
+        entries = load(rights.scope, list(cursors), wanted)
+    shared = rights.key(tracked) is not None
+    return {entry.key: FeedItem(cursors[entry.key], entry, {} if shared else None) for entry in entries}

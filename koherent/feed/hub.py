@@ -161,6 +161,12 @@ class Hub:
         deadline = time.monotonic() + MAX_WAIT * PATIENCE_SECONDS
         while time.monotonic() < deadline and any(self._may_wait(each, shared) for each in self._subscriptions):
             await asyncio.sleep(0.01)
+        if shared.items or recheck:
+            try:
+                await shared.prepare()
+            # The subscribers ask themselves then, each for its own, and those of a failing database are patient.
+            except Exception:
+                logger.exception("the feed cannot prepare a batch for its subscribers")
         for subscription in self._subscriptions:
             subscription.put(shared)
 

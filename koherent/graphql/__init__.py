@@ -9,6 +9,7 @@ from koherent.graphql.fields import history_field
 from koherent.graphql.filtering import HistoryFilterMixin
 from koherent.graphql.mutations import Mutation
 from koherent.graphql.queries import Query
+from koherent.graphql.schema import Schema
 from koherent.graphql.subscriptions import Subscription
 from koherent.graphql.types import HistoryEntry, HistoryEntryConnection
 
@@ -25,6 +26,7 @@ __all__ = [
     "KoherentExtension",
     "Mutation",
     "Query",
+    "Schema",
     "Subscription",
     "history_field",
 ]

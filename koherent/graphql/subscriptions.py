@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, cast
 
 import strawberry
 from asgiref.sync import sync_to_async
+from django.conf import settings as django_settings
+from django.utils import translation
 
 from koherent import feed
 from koherent.conf import settings
@@ -15,7 +17,9 @@ from koherent.errors import BadCursor, CursorExpired, KoherentError, LimitExceed
 from koherent.graphql.errors import coded
 from koherent.graphql.inputs import FilterArgument, filters_of
 from koherent.graphql.requests import viewer_of
-from koherent.graphql.types import HistoryEntry, to_graphql
+from koherent.graphql.selection import asked, wanted_of
+from koherent.graphql.sharing import Delivery, SharingSchema, sharing_key
+from koherent.graphql.types import HistoryEntry
 from koherent.policy import Viewer, scope_for
 from koherent.timeline import Filters
 from koherent.timeline.filters import moment, object_key
@@ -51,19 +55,30 @@ class Subscription:
     ) -> AsyncGenerator[HistoryFeedItem, None]:
         cursor = after
         try:
-            viewer = viewer_of(info)
+            viewer, wanted, language = viewer_of(info), wanted_of(asked(info)), _language()
             account, checked = await sync_to_async(_checked)(viewer, filters_of(filters))
+            raw, schema = info._raw_info, info.schema
+            sharing = sharing_key(raw, language) if isinstance(schema, SharingSchema) else None
             with _counted(viewer, account):
-                async with aclosing(feed.subscribe(viewer, checked, after)) as items:
+                stream = feed.subscribe(viewer, checked, after, wanted=wanted, language=language)
+                async with aclosing(stream) as items:
                     async for item in items:
                         cursor = item.cursor
-                        entry = None if item.entry is None else to_graphql(item.entry)
-                        yield HistoryFeedItem(cursor=cursor, entry=entry)
+                        delivery = Delivery(item, sharing)
+                        event = await schema.event(raw, delivery) if isinstance(schema, SharingSchema) else delivery
+                        # Resolvers find in it what they find in a HistoryFeedItem.
+                        yield cast("HistoryFeedItem", event)
         except (BadCursor, CursorExpired) as error:
             # The client's own cursor is what is wrong: it gets none to come back with.
             raise coded(error) from error
         except KoherentError as error:
             raise coded(error, **({} if cursor is None else {"cursor": cursor})) from error
+
+
+def _language() -> str | None:
+    """The language of labels, where it is not the project's."""
+    language = translation.get_language()
+    return None if language == django_settings.LANGUAGE_CODE else language
 
 
 @contextmanager

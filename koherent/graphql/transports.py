@@ -14,6 +14,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import Bas
 from strawberry.subscriptions.protocols.graphql_ws.handlers import BaseGraphQLWSHandler
 
 from koherent.graphql.requests import socket_extensions
+from koherent.graphql.sharing import SharedData
 
 
 class _TransportWSHandler(BaseGraphQLTransportWSHandler[Any, Any]):
@@ -41,6 +42,22 @@ class GraphQLWSConsumer(StrawberryWSConsumer[Any, Any]):
 
     graphql_transport_ws_handler_class = _TransportWSHandler
     graphql_ws_handler_class = _LegacyWSHandler
+
+    def encode_json(self, data: object) -> str | bytes:
+        """The message as JSON; data that several subscribers get is encoded once, under each one's operation id."""
+        payload = data.get("payload") if isinstance(data, dict) else None
+        shared = payload.get("data") if isinstance(payload, dict) else None
+        if not isinstance(data, dict) or not isinstance(payload, dict) or not isinstance(shared, SharedData):
+            return super().encode_json(data)
+        encode = super().encode_json
+        text = shared.text(type(self), encode)
+        envelope = encode({name: value for name, value in data.items() if name != "payload"})
+        others = {name: value for name, value in payload.items() if name != "data"}
+        rest = encode(others) if others else "{}"
+        if not isinstance(text, str) or not isinstance(envelope, str) or not isinstance(rest, str):
+            return encode(data)
+        comma = "," if others else ""
+        return f'{envelope[:-1]},"payload":{{"data":{text}{comma}{rest[1:]}}}'
 
 
 class GraphQLProtocolTypeRouter(StrawberryProtocolTypeRouter):

@@ -1,0 +1,1 @@
+"""The live feed over real sockets, beside what one would write by hand with Channels."""

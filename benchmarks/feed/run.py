@@ -1,0 +1,152 @@
+"""The measurements, each in fresh processes: a server, a client with many sockets, and a writer of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.driver import ROOT, drop, recreate
+
+KOHERENT, BY_HAND, BARE = "koherent", "by hand", "bare"
+PATHS = {KOHERENT: "koherent", BY_HAND: "byhand", BARE: "bare"}
+NAME = "%name%"
+
+
+class Process:
+    """A child that takes orders; it ends with its input."""
+
+    def __init__(self, module: str, *arguments: str, env: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", f"benchmarks.feed.{module}", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            cwd=ROOT,
+            env=env,
+        )
+        self.first = self.answer()
+
+    def send(self, do: str, **arguments: Any) -> None:
+        """Give an order; ``answer`` waits for it."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+
+    def answer(self) -> Any:
+        """The result of the oldest order not yet answered."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("a process of the benchmark ended; its traceback is above")
+        return json.loads(line)["ok"]
+
+    def do(self, do: str, **arguments: Any) -> Any:
+        """Give an order and wait for its result."""
+        self.send(do, **arguments)
+        return self.answer()
+
+    def close(self) -> None:
+        """End it."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What is measured: so many subscribers of so many accounts, and what is written."""
+
+    subscribers: int
+    users: int
+    entries: int
+    per_second: float = 0.0
+    different: bool = False
+    policy: str = ""
+    timeout: float = 180.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of it; times in seconds."""
+
+    deliveries: int
+    missing: int
+    seconds: float
+    p50: float
+    p99: float
+    sample: str
+    opening: float
+    reads: int
+    batches: int
+    megabytes: float
+    cpu: float
+
+    @property
+    def rate(self) -> float:
+        """Deliveries a second."""
+        return self.deliveries / self.seconds
+
+
+@contextmanager
+def processes(load: Load, redis: str) -> Iterator[tuple[Process, Process, Process]]:
+    """Server, client and writer with a database of their own. Without Redis the server writes itself."""
+    name = f"koherent_bench_feed_{os.getpid()}"
+    recreate(name)
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "DJANGO_SETTINGS_MODULE": "benchmarks.feed.settings",
+        "EXAMPLE_DB": "postgres",
+        "PGDATABASE": name,
+        "EXAMPLE_REDIS": redis,
+        "BENCH_POLICY": load.policy,
+    }
+    started: list[Process] = []
+    try:
+        started.append(Process("worker", "serve", env=env))
+        started.append(Process("client", env=env))
+        started.append(Process("worker", "write", env=env) if redis else started[0])
+        yield started[0], started[1], started[2]
+    finally:
+        for process in reversed(list(dict.fromkeys(started))):
+            process.close()
+        drop(name)
+
+
+def measure(way: str, load: Load, redis: str, fields: tuple[str, ...], texts: list[str]) -> Outcome:
+    """One run. ``texts`` are what the bare consumer sends, with ``NAME`` in place of the name."""
+    with processes(load, redis) as (server, client, writer):
+        sessions = server.do("seed", users=load.users, different=load.different)
+        for process in {server, writer}:
+            process.do("use", way=way, texts=texts)
+        queries = [f"subscription {{ historyEntries {{ {each} }} }}" for each in fields]
+        opening = client.do(
+            "open",
+            url=f"ws://127.0.0.1:{server.first}/{PATHS[way]}",
+            sessions=sessions,
+            queries=[""] * len(fields) if way == BARE else queries,
+            count=load.subscribers,
+        )
+        # The first entry makes connections and fills caches; it is not measured.
+        client.do("collect", times=writer.do("write", count=1, per_second=0), timeout=30)
+        before = server.do("facts")
+        times = writer.do("write", count=load.entries, per_second=load.per_second)
+        found = client.do("collect", times=times, timeout=load.timeout)
+        after = server.do("facts")
+        client.do("close")
+        hub = "koherent-feed"
+        return Outcome(
+            **found,
+            opening=opening,
+            reads=after["statements"].get(hub, 0) - before["statements"].get(hub, 0),
+            batches=int(after["counters"]["reads"] - before["counters"]["reads"]),
+            megabytes=after["megabytes"],
+            cpu=after["cpu"] - before["cpu"],
+        )
