@@ -7,9 +7,10 @@ from koherent.feed import changes, doorbell
 from koherent.feed.batch import FeedItem
 from koherent.feed.counters import counters
 from koherent.feed.cursor import current_cursor
+from koherent.feed.health import Health, health
 from koherent.feed.stream import matches, subscribe
 
-__all__ = ["FeedItem", "connect", "counters", "current_cursor", "matches", "subscribe"]
+__all__ = ["FeedItem", "Health", "connect", "counters", "current_cursor", "health", "matches", "subscribe"]
 
 
 def connect() -> None:

@@ -1,13 +1,18 @@
-"""What the feed of this process did, for a team's metrics and health checks."""
+"""What the feed of this process did, for a team's metrics, and how its log lines say what happened."""
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass
 class Counters:
-    """Totals since the process began, except ``subscribers`` (now) and ``last_read`` (seconds since 1970, 0: never).
+    """Totals since the process began, except ``subscribers`` (now), ``lag`` and ``last_read``.
 
-    ``reads`` counts the hub's reads of the trail, ``entries`` what they found, ``deliveries`` what subscribers got.
+    ``rings``: changes that were announced, ``ring_failures``: messages that no channel layer took; ``reads``: the hub's
+    reads of the trail, ``entries``: what they found; ``deliveries``: entries that subscribers got, ``overflows``:
+    subscribers that did not keep up, ``refusals``: streams that ended because their rights were gone. ``lag``: seconds
+    from the date of the entry that was delivered live last to its delivery. ``last_read``: seconds since 1970, 0 before
+    the first.
     """
 
     subscribers: int = 0
@@ -18,6 +23,8 @@ class Counters:
     entries: int = 0
     deliveries: int = 0
     overflows: int = 0
+    refusals: int = 0
+    lag: float = 0.0
     last_read: float = 0.0
 
 
@@ -27,3 +34,8 @@ counted = Counters()
 def counters() -> dict[str, float]:
     """The counters of this process by name."""
     return asdict(counted)
+
+
+def event(name: str, **fields: object) -> dict[str, Any]:
+    """A log record's ``extra``: ``record.koherent`` is ``{"event": name, **fields}``, for structured logging."""
+    return {"koherent": {"event": name, **fields}}

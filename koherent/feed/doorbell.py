@@ -20,7 +20,7 @@ from django.db import DEFAULT_DB_ALIAS
 
 from koherent import commits
 from koherent.conf import settings
-from koherent.feed.counters import counted
+from koherent.feed.counters import counted, event
 
 GROUP = "koherent.feed"
 MESSAGE = "koherent.feed"
@@ -118,7 +118,7 @@ class Doorbell:
             with self._lock:
                 self._pending = False
                 self._idle.set()
-            logger.exception("the feed's channel layer cannot be used")
+            logger.exception("the feed's channel layer cannot be used", extra=event("ring_failed"))
 
     def _note(self, rows: Sequence[tuple[str, int]], rights: bool) -> None:
         self._rights |= rights
@@ -162,13 +162,18 @@ class Doorbell:
                 logger.warning(
                     "the feed's doorbell did not ring: %r; subscribers elsewhere wait for their poll",
                     error,
-                    extra={"koherent": {"event": "ring_failed", "error": type(error).__name__}},
+                    extra=event("ring_failed", error=type(error).__name__),
                 )
             self._failing = True
         finally:
             with self._lock:
                 if not self._pending:
                     self._idle.set()
+
+    @property
+    def failing(self) -> bool:
+        """Whether the latest message found no layer to take it."""
+        return self._failing
 
     def finish(self, timeout: float = EXIT_SECONDS) -> bool:
         """Wait up to ``timeout`` seconds for rings under way; False when some are left. For a process that ends."""

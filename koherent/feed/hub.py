@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -17,9 +18,9 @@ from koherent.conf import settings
 from koherent.errors import KoherentError
 from koherent.feed import cursor as cursors
 from koherent.feed.batch import Shared
-from koherent.feed.counters import counted
+from koherent.feed.counters import counted, event
 from koherent.feed.cursor import Batch, Position
-from koherent.feed.doorbell import GROUP, doorbell, layer_of_feed
+from koherent.feed.doorbell import GROUP, doorbell, layer_of_feed, reaches_others
 from koherent.feed.queue import Subscription
 from koherent.feed.rights import Terms
 
@@ -44,6 +45,9 @@ class Hub:
         self._subscriptions: set[Subscription] = set()
         self._rung = asyncio.Event()
         self._poked = False
+        #: When it last read (or began), by the monotonic clock, and whether it hears of other processes' commits.
+        self.last_read = time.monotonic()
+        self.listening = not reaches_others()
         self._recheck = False
         self._recent: deque[tuple[str, int]] = deque(maxlen=RECENT)
         self._ready: asyncio.Future[None] = loop.create_future()
@@ -89,7 +93,8 @@ class Hub:
         if self._subscriptions:
             return
         if _hubs.get(self._loop) is self:
-            del _hubs[self._loop]
+            with _changing:
+                del _hubs[self._loop]
         self._task.cancel()
         await asyncio.wait([self._task], timeout=2 * LEAVE_SECONDS)
 
@@ -140,7 +145,11 @@ class Hub:
             # The hub must outlive any failure of the database: its subscribers see a delay, never a gap.
             except Exception:
                 counted.read_failures += 1
-                logger.exception("the feed cannot read the trail; next try in %.1f s", backoff)
+                logger.exception(
+                    "the feed cannot read the trail; next try in %.1f s",
+                    backoff,
+                    extra=event("read_failed", delay=backoff),
+                )
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, BACKOFF_SECONDS[1])
                 continue
@@ -148,7 +157,7 @@ class Hub:
             position = batch.position
             counted.reads += 1
             counted.entries += len(batch.items)
-            counted.last_read = time.time()
+            counted.last_read, self.last_read = time.time(), time.monotonic()
             await self._hand_out(batch)
             if not batch.more:
                 with suppress(TimeoutError):
@@ -166,7 +175,7 @@ class Hub:
                 await shared.prepare()
             # The subscribers ask themselves then, each for its own, and those of a failing database are patient.
             except Exception:
-                logger.exception("the feed cannot prepare a batch for its subscribers")
+                logger.exception("the feed cannot prepare a batch for its subscribers", extra=event("prepare_failed"))
         for subscription in self._subscriptions:
             subscription.put(shared)
 
@@ -185,7 +194,13 @@ class Hub:
                 backoff = BACKOFF_SECONDS[0]
             # Whatever a layer raises, the poll goes on: log, wait, join again.
             except Exception as error:  # noqa: BLE001
-                logger.warning("the feed lost its channel layer: %r; next try in %.1f s", error, backoff)
+                self.listening = False
+                logger.warning(
+                    "the feed lost its channel layer: %r; next try in %.1f s",
+                    error,
+                    backoff,
+                    extra=event("layer_lost", delay=backoff, error=type(error).__name__),
+                )
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, BACKOFF_SECONDS[1])
 
@@ -197,6 +212,7 @@ class Hub:
         channel = await layer.new_channel()
         await layer.group_add(GROUP, channel)
         try:
+            self.listening = True
             # Rings between the last channel's end and now went nowhere.
             self.poke()
             joined = time.monotonic()
@@ -217,6 +233,7 @@ class Hub:
 
 
 _hubs: "WeakKeyDictionary[asyncio.AbstractEventLoop, Hub]" = WeakKeyDictionary()
+_changing = threading.Lock()
 
 
 def hub() -> Hub:
@@ -224,5 +241,13 @@ def hub() -> Hub:
     loop = asyncio.get_running_loop()
     found = _hubs.get(loop)
     if found is None:
-        found = _hubs[loop] = Hub(loop)
+        found = Hub(loop)
+        with _changing:
+            _hubs[loop] = found
     return found
+
+
+def hubs() -> list[Hub]:
+    """The hubs of all event loops of this process. From any thread."""
+    with _changing:
+        return list(_hubs.values())

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from django.db import DatabaseError, InterfaceError
 
 from koherent.conf import settings
-from koherent.errors import FeedOverflow, KoherentError
+from koherent.errors import FeedOverflow, Forbidden, KoherentError, Unauthenticated
 from koherent.feed import cursor as cursors
 from koherent.feed.batch import FeedItem, Shared
-from koherent.feed.counters import counted
+from koherent.feed.counters import counted, event
 from koherent.feed.cursor import Item, Position
 from koherent.feed.hub import BACKOFF_SECONDS, READ_LIMIT, Hub, hub
 from koherent.feed.queue import Subscription
@@ -115,6 +115,8 @@ class _Stream:
                 found = shown.get(item.pair)
                 if found is not None and found.entry is not None and matches(found.entry, terms.filters):
                     counted.deliveries += 1
+                    if start is not None:
+                        counted.lag = max(time.time() - found.entry.date.timestamp(), 0.0)
                     yield self.say(found)
                     self.subscription.progress()
                     if self.subscription.lost and start is not None:
@@ -132,7 +134,11 @@ class _Stream:
             try:
                 return await work(*args)
             except (DatabaseError, InterfaceError):
-                logger.exception("a subscriber's entries cannot be read; next try in %.1f s", backoff)
+                logger.exception(
+                    "a subscriber's entries cannot be read; next try in %.1f s",
+                    backoff,
+                    extra=event("subscriber_read_failed", delay=backoff),
+                )
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, BACKOFF_SECONDS[1])
 
@@ -163,6 +169,8 @@ async def subscribe(
     except KoherentError as error:
         if stream.cursor is not None:
             error.fields.setdefault("cursor", stream.cursor)
+            counted.refusals += isinstance(error, Unauthenticated | Forbidden)
+            logger.info("a stream ended: %s", error.message, extra=event("stream_ended", code=error.code))
         raise
     finally:
         await mine.leave(subscription)

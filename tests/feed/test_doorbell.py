@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import threading
+import time
+from statistics import median
 from typing import Any
 
 import pytest
@@ -23,8 +25,10 @@ class Recording(BaseChannelLayer):  # type: ignore[misc]
         self.sent: list[tuple[str, dict[str, Any]]] = []
         self.failure: Exception | None = None
         self.hang = False
+        self.threads: set[str] = set()
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        self.threads.add(threading.current_thread().name)
         if self.failure is not None:
             raise self.failure
         if self.hang:
@@ -108,6 +112,22 @@ def test_a_layer_that_hangs_keeps_nobody_waiting(layer: Recording, monkeypatch: 
     assert not doorbell.finish(0)
     assert doorbell.finish(10)
     assert Tag.objects.filter(name="quick").exists()
+
+
+@pytest.mark.parametrize("state", ["up", "refusing", "hanging"])
+def test_the_committing_thread_hardly_waits(layer: Recording, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the layer does, it does it in another thread; 0.2 ms is what a commit may wait for it."""
+    monkeypatch.setattr("koherent.feed.doorbell.SEND_SECONDS", 0.2)
+    layer.failure = ConnectionRefusedError("no layer here") if state == "refusing" else None
+    layer.hang = state == "hanging"
+    bell, waited = Doorbell(), list[float]()
+    for number in range(200):
+        began = time.perf_counter()
+        bell.ring([("example_schema.tag", number)])
+        waited.append(time.perf_counter() - began)
+    assert median(waited) < 0.0002
+    assert bell.finish(20)
+    assert layer.threads == {"koherent-doorbell"}
 
 
 def test_the_in_memory_layer_and_no_layer_are_not_sent_to(settings: Any) -> None:
