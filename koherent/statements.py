@@ -119,7 +119,8 @@ class Statements:
         if counts_keys(self.tracked):
             least, most = min(prepared), max(prepared)
             if most - least == len(prepared) - 1 and len(set(prepared)) == len(prepared):
-                return "range", [least, most]
+                limit = [len(prepared)] if self.postgres and len(self.ancestry) == 1 else []
+                return "range", [least, most, *limit]
         return "many", self.keys(prepared)
 
     def keys(self, values: Sequence[Any]) -> list[Any]:
@@ -140,6 +141,9 @@ class Statements:
         else:
             which = {"one": "= %s", "range": "BETWEEN %s AND %s", "many": self._several(count)}[keys]
             source, condition, order = self._tables(), f"{self.live_key} {which}", ""
+            if keys == "range" and self.postgres and len(self.ancestry) == 1:
+                # Right after a bulk write PostgreSQL takes the rows for many more than they are, and compiles the query.
+                source, condition = f"(SELECT * FROM {source} WHERE {condition} LIMIT %s) m0", ""
         if action == "~" and not keep:
             condition = self._differs(links, condition, optional=keys == "dated")
             if self.postgres:
