@@ -142,7 +142,7 @@ class Statements:
             which = {"one": "= %s", "range": "BETWEEN %s AND %s", "many": self._several(count)}[keys]
             source, condition, order = self._tables(), f"{self.live_key} {which}", ""
             if keys == "range" and self.postgres and len(self.ancestry) == 1:
-                # Right after a bulk write PostgreSQL takes the rows for many more than they are, and compiles the query.
+                # Right after a bulk write PostgreSQL expects many more rows than there are, and compiles the query.
                 source, condition = f"(SELECT * FROM {source} WHERE {condition} LIMIT %s) m0", ""
         if action == "~" and not keep:
             condition = self._differs(links, condition, optional=keys == "dated")
