@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import BigIntegerField, BooleanField, DateTimeField, F, Func, Q, Value
+from django.db.models import BigIntegerField, BooleanField, DateTimeField, F, Func, Lookup, Q, Value
 from django.db.models.sql.compiler import SQLCompiler
 from django.utils import timezone
 
@@ -24,27 +24,35 @@ def is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_ID
 
 
-class _Beyond(Func):
+class _Pair(Func):
+    template = "(%(expressions)s)"
+    output_field = BooleanField()  # never asked for, but Django wants one
+
+
+class _Beyond(Lookup):
     """``(history_date, history_id) < (date, id)``, or with another operator.
 
     Unlike its spelling with OR, a database enters the index at exactly this place, also among a million rows of one
-    time, as a bulk write leaves them.
+    time, as a bulk write leaves them. A look-up, because SQLite would be asked whether any other expression is true,
+    and read the index from its end.
     """
 
-    output_field = BooleanField()
+    prepare_rhs = False
 
     def __init__(self, operator: str, date: Any, history_id: Any) -> None:
-        super().__init__(F("history_date"), F("history_id"), date, history_id)
+        super().__init__(_Pair(F("history_date"), F("history_id")), _Pair(date, history_id))
         self.operator = operator
 
-    def as_sql(  # type: ignore[override]  # the stubs name parameters that Django passes by keyword to templates only
-        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: Any
-    ) -> tuple[str, tuple[str | int, ...]]:
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What makes it equal to another."""
+        return (*super().identity, self.operator)
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
         """``(a, b) < (c, d)``."""
-        compiled = [compiler.compile(expression) for expression in self.get_source_expressions()]
-        own_date, own_id, date, history_id = (sql for sql, _ in compiled)
-        params = tuple(param for _, some in compiled for param in some)
-        return f"({own_date}, {own_id}) {self.operator} ({date}, {history_id})", params
+        own, own_params = self.process_lhs(compiler, connection)
+        place, params = self.process_rhs(compiler, connection)
+        return f"{own} {self.operator} {place}", (*own_params, *params)
 
 
 @dataclass(frozen=True, order=True)

@@ -54,6 +54,9 @@ def test_each_filter_walks_its_index(scope: Scope, filters: Any, index: str, win
     walks = [line for line in lines if f"_{index} (" in line or line.endswith(f"_{index}")]
     kinds = filters.get("actions", ["+", "~", "-"]) if "assigned" in filters else [1]
     assert len(walks) == len(filters.get("users") or kinds)
+    if "after" in window:
+        # The walk begins at the cursor, not at the end of the index.
+        assert all(line.startswith("SEARCH") and "history_date<?" in line for line in walks)
     # The others look one entry up by its key, and the entry before it by its object.
     assert all(
         "(rowid=?)" in line or "PRIMARY KEY (rowid=?)" in line or "_object (" in line
