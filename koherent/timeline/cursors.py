@@ -32,9 +32,9 @@ class _Pair(Func):
 class _Beyond(Lookup):
     """``(history_date, history_id) < (date, id)``, or with another operator.
 
-    Unlike its spelling with OR, a database enters the index at exactly this place, also among a million rows of one
-    time, as a bulk write leaves them. A look-up, because SQLite would be asked whether any other expression is true,
-    and read the index from its end.
+    Unlike its spelling with OR, PostgreSQL enters the index at exactly this place, also among a million rows of one
+    time, as a bulk write leaves them; SQLite enters it at the time, and passes over rows of that time. A look-up,
+    because SQLite would be asked whether any other expression is true, and read the index from its end.
     """
 
     prepare_rhs = False
