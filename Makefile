@@ -138,6 +138,8 @@ deep: $(READY) ## the long tier: three random orders, memory ceilings and plans 
 	REVERT_CHANGES=100000 $(RUN) -m pytest tests/revert/test_size.py $(PYTEST_ARGS)
 	REVERT_EXAMPLES=1000 $(RUN) -m pytest --timeout=3600 --ds=tests.wide.settings tests/wide/revert/test_machine.py $(PYTEST_ARGS)
 	REVERT_EXAMPLES=300 EXAMPLE_DB=postgres $(RUN) -m pytest --timeout=3600 --ds=tests.wide.settings tests/wide/revert/test_machine.py $(PYTEST_ARGS)
+	FUZZ_EXAMPLES=2000 FUZZ_SECONDS=300 $(RUN) -m pytest tests/security/test_fuzz.py $(PYTEST_ARGS)
+	FUZZ_EXAMPLES=500 FUZZ_SECONDS=300 $(ON_POSTGRES) $(RUN) -m pytest tests/security/test_fuzz.py $(PYTEST_ARGS)
 	REVERT_ROUNDS=500 EXAMPLE_DB=postgres $(RUN) -m pytest --timeout=3600 tests/postgres/test_revert_races.py $(PYTEST_ARGS)
 	for seed in 1 2 3; do \
 		$(RUN) -m pytest -p no:cacheprovider --randomly-seed=$$seed $(PYTEST_ARGS) && \

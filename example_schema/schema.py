@@ -1,18 +1,22 @@
 """The example's GraphQL schema: the notebook's own types and mutations, and koherent's by inheritance."""
 
 import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import strawberry
 import strawberry_django
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
+from strawberry.extensions import MaxAliasesLimiter, MaxTokensLimiter, QueryDepthLimiter, SchemaExtension
 from strawberry.extensions.field_extension import AsyncExtensionResolver, FieldExtension, SyncExtensionResolver
 from strawberry_django import auth, mutations
 from strawberry_django.optimizer import DjangoOptimizerExtension
 
 import koherent.graphql
 from example_schema import models
+from example_schema.errors import CodedErrors
 from koherent.errors import Forbidden, KoherentError, Unauthenticated
 from koherent.graphql import HistoryEntryConnection, KoherentExtension, history_field
 from koherent.graphql.errors import coded
@@ -220,10 +224,17 @@ class Subscription(koherent.graphql.Subscription):
     pass
 
 
+# What an operation may ask for at most, whoever asks.
+limits: list[Callable[[], SchemaExtension]] = [
+    partial(MaxTokensLimiter, max_token_count=2_000),
+    partial(MaxAliasesLimiter, max_alias_count=100),
+    partial(QueryDepthLimiter, max_depth=12),
+]
+
 # koherent's extension is last: when a later one raises on entry, Strawberry does not unwind the earlier ones.
 schema = koherent.graphql.Schema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
-    extensions=[DjangoOptimizerExtension, KoherentExtension],
+    extensions=[CodedErrors, *limits, DjangoOptimizerExtension, KoherentExtension],
 )

@@ -32,6 +32,7 @@ schema = strawberry.Schema(
     subscription=example.Subscription,
     extensions=[ParserCache, ValidationCache, DjangoOptimizerExtension, KoherentExtension],
 )
+MODELS = (Project, Tag, Dataset, Image)
 #: A value that is in hidden entries, hidden objects and redacted fields only.
 SECRET = "s3cret"
 #: A value that is in tags only.
