@@ -63,6 +63,26 @@ $(KANTE_READY): requirements/kante.txt
 kante: $(KANTE_READY) ## attribution in a project of Kante and authentikate, with their pins (Python 3.12 or newer)
 	.venv-kante/bin/python -m pytest --ds=tests.kante.settings tests/kante $(PYTEST_ARGS)
 
+.PHONY: browser screenshots chromium
+BROWSER_READY = .venv-browser/.ready
+BROWSER ?= $(shell command -v chromium || command -v chromium-browser)
+BROWSE = BROWSER=$(BROWSER) .venv-browser/bin/python -m pytest tests/browser $(PYTEST_ARGS)
+
+$(BROWSER_READY): requirements/browser.txt
+	$(PYTHON) -m venv --clear .venv-browser
+	.venv-browser/bin/python -m pip install -qq --disable-pip-version-check -r requirements/browser.txt
+	@touch $@
+
+chromium: ## install Debian's chromium, which the browser tests drive (as root)
+	apt-get install -y -qq chromium
+
+browser: $(BROWSER_READY) ## the admin in a real browser (BROWSER names it; `make chromium` installs one)
+	@test -n "$(BROWSER)" || { echo "no chromium on this machine: make chromium"; exit 1; }
+	$(BROWSE)
+
+screenshots: $(BROWSER_READY) ## the same, and keep its pictures in docs/images
+	BROWSER_SCREENSHOTS=docs/images $(BROWSE)
+
 lint: $(READY) ## ruff: rules and format
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -127,6 +147,8 @@ locks: ## pin requirements/*.txt anew (needs uv)
 		requirements/bench-koherent4.in -o requirements/bench-koherent4.txt
 	uv pip compile -q --python-version 3.12 --no-header --no-annotate --no-emit-index-url --upgrade \
 		pyproject.toml requirements/kante.in --extra example --group test -o requirements/kante.txt
+	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade \
+		pyproject.toml requirements/browser.in --extra example --group test -o requirements/browser.txt
 
 ci: ## what has to be green before a change goes in
 	bash .ci/run
@@ -146,6 +168,7 @@ deep: $(READY) ## the long tier: three random orders, memory ceilings and plans 
 		$(RUN) -m pytest -p no:cacheprovider --randomly-seed=$$seed $(WIDE) $(PYTEST_ARGS) || exit 1; \
 	done
 	$(MAKE) plans
+	$(MAKE) browser
 
 .PHONY: plans
 plans: $(READY) ## on a million rows in a running PostgreSQL: which index each filter uses, and that pages do not grow

@@ -49,6 +49,9 @@ collect_ignore = ["sqlite" if os.environ.get("EXAMPLE_DB") == "postgres" else "p
 # A million rows, for `make plans`.
 if "EXAMPLE_ROWS" not in os.environ:
     collect_ignore.append("plans")
+# Drives a real browser: `make browser`.
+if "BROWSER" not in os.environ:
+    collect_ignore.append("browser")
 # A project of its own: `pytest --ds=tests.wide.settings tests/wide`.
 if not apps.is_installed("tests.wide"):
     collect_ignore.append("wide")

@@ -128,6 +128,8 @@ def _readable(tracked: TrackedModel, changes: Iterable[FieldChange], labels: For
     shown = []
     for change in changes:
         field: Any = tracked.model._meta.get_field(change.field)
+        if getattr(field, "auto_now", False) and change.old is not None and change.new is not None:
+            continue  # it moves whenever anything does
         note = _("hidden") if change.redacted else _("erased") if change.erased else ""
         added, removed = (
             tuple(_key_text(field, key, labels) for key in keys or ()) for keys in (change.added, change.removed)
