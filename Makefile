@@ -174,5 +174,9 @@ deep: $(READY) ## the long tier: three random orders, memory ceilings and plans 
 plans: $(READY) ## on a million rows in a running PostgreSQL: which index each filter uses, and that pages do not grow
 	EXAMPLE_DB=postgres EXAMPLE_ROWS=$${EXAMPLE_ROWS:-1000000} $(RUN) -m pytest tests/plans --timeout 900 $(PYTEST_ARGS)
 
+.PHONY: soak
+soak: $(READY) ## a quarter of an hour of subscribers that come and go, on a running PostgreSQL and Redis (SOAK_ARGS=--help)
+	EXAMPLE_REDIS=$${EXAMPLE_REDIS:-redis://127.0.0.1:6379/0} $(RUN) -W ignore -m tests.soak $(SOAK_ARGS)
+
 clean: ## remove environments, caches and the demo's data
 	rm -rf .venv* .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage dist build *.sqlite3
