@@ -58,6 +58,8 @@ if os.environ.get("EXAMPLE_DB", "sqlite") == "postgres":
             "PORT": os.environ.get("PGPORT", "5432"),
             "USER": os.environ.get("PGUSER", "postgres"),
             "PASSWORD": os.environ.get("PGPASSWORD", ""),
+            # Statements over all tables look expensive while these are young: compiling takes longer than running.
+            "OPTIONS": {"options": "-c jit=off"},
         }
     }
 else:

@@ -181,7 +181,7 @@ def users() -> list[str]:
 
 
 def test_every_page_is_the_greater_ones_filtered(world: World) -> None:
-    asked = list(reading(world.entries()[::2], assignations(), users()))
+    asked = list(reading(world.entries()[::3], assignations(), users()))
     greater, lesser = read(world, world.greater, asked), read(world, world.lesser, asked)
     oracle = Oracle(greater)
     assert 10 < len(oracle.nodes) < len(oracle.all)
@@ -276,8 +276,8 @@ def test_every_plan_is_the_greater_ones_filtered_or_refused(world: World) -> Non
 
 def test_what_is_not_seen_changes_nothing(world: World) -> None:
     keys, ids = world.entries(), assignations()
-    asked = list(reading(keys[::5], ids[::2], users()[:1]))
-    plans = list(reverting(keys[::3], ids))
+    asked = list(reading(keys[::6], ids[::3], users()[:1]))
+    plans = list(reverting(keys[::4], ids[::2]))
     before = read(world, world.lesser, [*asked, *plans])
     world.hide_more()
     assert len(world.entries()) > len(keys) + 3
