@@ -290,6 +290,16 @@ class Sticker(models.Model):
         return self.text
 
 
+class Slip(models.Model):
+    """Not tracked, and refers to a tracked model: it lets go when the object goes, without a word."""
+
+    unit = models.ForeignKey(Unit, on_delete=models.SET_NULL, null=True, blank=True)
+    text = models.CharField(max_length=100)
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class Neighbour(models.Model):
     """A plain django-simple-history model, with a tracked many-to-many: none of koherent's business."""
 

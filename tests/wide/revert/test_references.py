@@ -19,6 +19,7 @@ from tests.wide.models import (
     Folder,
     Instrument,
     Reagent,
+    Slip,
     Sticker,
     Truck,
     Unit,
@@ -237,6 +238,40 @@ def test_rows_of_models_that_are_not_tracked_are_never_cascaded_to() -> None:
     report = undo(policy=RevertPolicy.OVERWRITE)
     assert (report.status, codes(report)) == (RevertStatus.CONFLICTED, {"scope": {ConflictCode.STILL_REFERENCED}})
     assert report.steps[0].conflicts[0].entry is None
+
+
+@pytest.mark.parametrize("policy", RevertPolicy)
+def test_rows_of_models_that_are_not_tracked_are_never_made_to_let_go(policy: RevertPolicy) -> None:
+    """Nothing could show that step, nor take it back."""
+    with audit(assignation_id="work"):
+        Unit.objects.create(code="new", name="new unit")
+        Unit.objects.create(code="free", name="free unit")
+    slip = Slip.objects.create(unit_id="new", text="theirs")
+    report = undo(policy=policy)
+    assert codes(report) == {"new unit": {ConflictCode.STILL_REFERENCED}}
+    (conflict,) = next(step for step in report.steps if step.object_label == "new unit").conflicts
+    assert (conflict.entry, "slips" in conflict.message) == (None, True)
+    slip.refresh_from_db()
+    assert slip.unit_id == "new"
+    skipped = policy is RevertPolicy.SKIP_CONFLICTS
+    assert report.status is (RevertStatus.APPLIED if skipped else RevertStatus.CONFLICTED)
+    assert set(Unit.objects.values_list("code", flat=True)) == ({"new"} if skipped else {"new", "free"})
+
+
+def test_what_let_go_without_a_history_does_not_come_back_to_an_object_that_does() -> None:
+    """Nobody knows which rows referred to it: the object comes back, and they stay as they are."""
+    unit = Unit.objects.create(code="kg", name="kilogram")
+    slips = [Slip.objects.create(unit=unit, text="theirs"), Slip.objects.create(text="of nothing")]
+    with audit(assignation_id="work"):
+        unit.delete()
+    report = undo()
+    assert applied(report)
+    assert [step.action + step.object_label for step in report.steps] == ["+kilogram"]
+    assert Unit.objects.get().code == "kg"
+    assert list(Slip.objects.filter(unit=None)) == slips
+    assert report.assignation_id is not None
+    assert applied(undo(report.assignation_id))
+    assert not Unit.objects.exists()
 
 
 def test_a_foreign_key_as_primary_key() -> None:
