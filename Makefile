@@ -83,6 +83,34 @@ browser: $(BROWSER_READY) ## the admin in a real browser (BROWSER names it; `mak
 screenshots: $(BROWSER_READY) ## the same, and keep its pictures in docs/images
 	BROWSER_SCREENSHOTS=docs/images $(BROWSE)
 
+.PHONY: clients clients-run clients-generated
+CLIENTS_READY = .venv-clients/.ready
+CLIENTS_BIN = $(CURDIR)/.venv-clients/bin
+CLIENTS_URL ?= http://127.0.0.1:8000
+
+$(CLIENTS_READY): requirements/clients.txt
+	$(PYTHON) -m venv --clear .venv-clients
+	$(CLIENTS_BIN)/python -m pip install -qq --disable-pip-version-check -r requirements/clients.txt
+	$(CLIENTS_BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+clients: $(CLIENTS_READY) ## generate and type-check the programs of examples/clients (Python 3.12 or newer, Node 20 or newer)
+	rm -rf examples/clients/*/notebook
+	cd examples/clients/ariadne && $(CLIENTS_BIN)/ariadne-codegen client --config ariadne.toml
+	cd examples/clients/ariadne && $(CLIENTS_BIN)/mypy --config-file ../mypy.ini main.py
+	cd examples/clients/turms && $(CLIENTS_BIN)/turms gen
+	cd examples/clients/turms && $(CLIENTS_BIN)/mypy --config-file ../mypy.ini main.py
+	cd examples/clients/typescript && npm install --silent --no-audit --no-fund
+	cd examples/clients/typescript && npm run --silent generate && npm run --silent check && npm run --silent build
+
+clients-run: ## run them against a running example (CLIENTS_URL)
+	cd examples/clients/ariadne && $(CLIENTS_BIN)/python main.py $(CLIENTS_URL)
+	cd examples/clients/turms && $(CLIENTS_BIN)/python main.py $(CLIENTS_URL)
+	cd examples/clients/typescript && node build/main.js $(CLIENTS_URL)
+
+clients-generated: $(READY) clients ## the same as a test, on a server of its own
+	CLIENTS_PYTHON=$(CLIENTS_BIN)/python $(RUN) -m pytest tests/clients $(PYTEST_ARGS)
+
 lint: $(READY) ## ruff: rules and format
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -149,6 +177,8 @@ locks: ## pin requirements/*.txt anew (needs uv)
 		pyproject.toml requirements/kante.in --extra example --group test -o requirements/kante.txt
 	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade \
 		pyproject.toml requirements/browser.in --extra example --group test -o requirements/browser.txt
+	uv pip compile -q --python-version 3.12 --no-header --no-annotate --no-emit-index-url --upgrade \
+		pyproject.toml requirements/clients.in --extra example -o requirements/clients.txt
 
 ci: ## what has to be green before a change goes in
 	bash .ci/run
@@ -169,6 +199,7 @@ deep: $(READY) ## the long tier: three random orders, memory ceilings and plans 
 	done
 	$(MAKE) plans
 	$(MAKE) browser
+	$(MAKE) clients-generated
 
 .PHONY: plans
 plans: $(READY) ## on a million rows in a running PostgreSQL: which index each filter uses, and that pages do not grow

@@ -52,6 +52,9 @@ if "EXAMPLE_ROWS" not in os.environ:
 # Drives a real browser: `make browser`.
 if "BROWSER" not in os.environ:
     collect_ignore.append("browser")
+# Runs generated clients: `make clients-generated`.
+if "CLIENTS_PYTHON" not in os.environ:
+    collect_ignore.append("clients")
 # A project of its own: `pytest --ds=tests.wide.settings tests/wide`.
 if not apps.is_installed("tests.wide"):
     collect_ignore.append("wide")
