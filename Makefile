@@ -21,7 +21,7 @@ WIDE = --ds=tests.wide.settings tests/wide
 ON_POSTGRES = EXAMPLE_DB=postgres EXAMPLE_REDIS=$${EXAMPLE_REDIS:-redis://127.0.0.1:6379/0}
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test postgres lint types imports migrations sdl sdl-check locks ci deep bench bench-read bench-growth bench-huge bench-undo clean
+.PHONY: help demo serve test postgres lint types imports migrations sdl sdl-check locks ci deep bench bench-read bench-growth bench-huge bench-undo bench-feed clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -161,6 +161,9 @@ bench-huge: $(BENCH_READY) ## the same at ten million, on PostgreSQL; needs abou
 
 bench-undo: $(BENCH_READY) ## undo, beside the packages that have one
 	$(BENCH_RUN) undo $(BENCH_ARGS)
+
+bench-feed: $(READY) ## the live feed over real sockets, beside what one would write by hand (PostgreSQL and Redis)
+	EXAMPLE_REDIS=$${EXAMPLE_REDIS:-redis://127.0.0.1:6379/0} $(RUN) -m benchmarks feed $(BENCH_ARGS)
 
 locks: ## pin requirements/*.txt anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade \

@@ -1,4 +1,4 @@
-"""Command line: ``python -m benchmarks writes --help``."""
+"""Command line: ``python -m benchmarks writes --help``, and ``python -m benchmarks feed --help``."""
 
 import argparse
 import sys
@@ -12,6 +12,12 @@ from benchmarks.packages import PACKAGES
 
 def main(arguments: list[str]) -> None:
     """Run what was asked for and print, or write, its Markdown."""
+    if arguments[:1] == ["feed"]:
+        # It needs a server and a client, which the environment of the others has not.
+        from benchmarks.feed import report as feed
+
+        feed.main(arguments[1:])
+        return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("kinds", nargs="+", choices=list(KINDS), help="what to measure")
     parser.add_argument("--packages", type=_names(list(PACKAGES)), help="names, by comma")

@@ -12,6 +12,8 @@ from websockets.asyncio.client import ClientConnection, connect
 
 _NAME = re.compile(r'"objectLabel":"([^"]*)"')
 _AT_ONCE = 25
+#: Stands for the name of an entry's object in samples of messages.
+NAME = "%name%"
 
 
 class Clients:
@@ -21,11 +23,12 @@ class Clients:
         self.sockets: list[ClientConnection] = []
         self.received: list[list[tuple[float, str]]] = []
         self.tasks: list[asyncio.Task[None]] = []
-        self.sample = ""
+        self.samples: list[str] = []
 
     async def open(self, url: str, sessions: list[str], queries: list[str], count: int) -> float:
         """``count`` subscribers, of the sessions and the queries in turn; seconds until all of them are live."""
         began = time.monotonic()
+        self.samples = [""] * len(queries)
         gate = asyncio.Semaphore(_AT_ONCE)
 
         async def one(number: int) -> ClientConnection:
@@ -66,7 +69,7 @@ class Clients:
         while time.monotonic() < deadline and any(len(each) < len(times) for each in self.received):
             await asyncio.sleep(0.05)
         late, last, missing = [], 0.0, 0
-        for received in self.received:
+        for number, received in enumerate(self.received):
             names = set()
             for at, text in received:
                 match = _NAME.search(text)
@@ -75,7 +78,7 @@ class Clients:
                 names.add(match[1])
                 late.append(at - times[match[1]])
                 last = max(last, at)
-                self.sample = text
+                self.samples[number % len(self.samples)] = text.replace(match[1], NAME)
             missing += len(times) - len(names)
             received.clear()
         late.sort()
@@ -85,7 +88,7 @@ class Clients:
             "seconds": last - min(times.values()),
             "p50": late[len(late) // 2] if late else None,
             "p99": late[len(late) * 99 // 100] if late else None,
-            "sample": self.sample,
+            "samples": self.samples,
         }
 
     async def close(self) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,14 @@ from benchmarks.driver import ROOT, drop, recreate
 
 KOHERENT, BY_HAND, BARE = "koherent", "by hand", "bare"
 PATHS = {KOHERENT: "koherent", BY_HAND: "byhand", BARE: "bare"}
-NAME = "%name%"
+#: What the subscribers ask for, in turn.
+DOCUMENTS = tuple(
+    f"subscription {{ historyEntries {{ {fields} }} }}"
+    for fields in (
+        "cursor entry { id action model objectId objectLabel date user { username } app assignationId }",
+        "cursor entry { id action objectLabel date }",
+    )
+)
 
 
 class Process:
@@ -81,7 +88,7 @@ class Outcome:
     seconds: float
     p50: float
     p99: float
-    sample: str
+    samples: list[str]
     opening: float
     reads: int
     batches: int
@@ -94,20 +101,25 @@ class Outcome:
         return self.deliveries / self.seconds
 
 
+def environment(database: str, redis: str, policy: str = "") -> dict[str, str]:
+    """Of a child process."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "DJANGO_SETTINGS_MODULE": "benchmarks.feed.settings",
+        "EXAMPLE_DB": "postgres",
+        "PGDATABASE": database,
+        "EXAMPLE_REDIS": redis,
+        "BENCH_POLICY": policy,
+    }
+
+
 @contextmanager
 def processes(load: Load, redis: str) -> Iterator[tuple[Process, Process, Process]]:
     """Server, client and writer with a database of their own. Without Redis the server writes itself."""
     name = f"koherent_bench_feed_{os.getpid()}"
     recreate(name)
-    env = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "DJANGO_SETTINGS_MODULE": "benchmarks.feed.settings",
-        "EXAMPLE_DB": "postgres",
-        "PGDATABASE": name,
-        "EXAMPLE_REDIS": redis,
-        "BENCH_POLICY": load.policy,
-    }
+    env = environment(name, redis, load.policy)
     started: list[Process] = []
     try:
         started.append(Process("worker", "serve", env=env))
@@ -120,18 +132,17 @@ def processes(load: Load, redis: str) -> Iterator[tuple[Process, Process, Proces
         drop(name)
 
 
-def measure(way: str, load: Load, redis: str, fields: tuple[str, ...], texts: list[str]) -> Outcome:
-    """One run. ``texts`` are what the bare consumer sends, with ``NAME`` in place of the name."""
+def measure(way: str, load: Load, redis: str, texts: Sequence[str] = ()) -> Outcome:
+    """One run. ``texts`` are what the bare consumer sends: the samples of an earlier outcome, one a document."""
     with processes(load, redis) as (server, client, writer):
         sessions = server.do("seed", users=load.users, different=load.different)
         for process in {server, writer}:
-            process.do("use", way=way, texts=texts)
-        queries = [f"subscription {{ historyEntries {{ {each} }} }}" for each in fields]
+            process.do("use", way=way, texts=list(texts))
         opening = client.do(
             "open",
             url=f"ws://127.0.0.1:{server.first}/{PATHS[way]}",
             sessions=sessions,
-            queries=[""] * len(fields) if way == BARE else queries,
+            queries=[""] * len(DOCUMENTS) if way == BARE else DOCUMENTS,
             count=load.subscribers,
         )
         # The first entry makes connections and fills caches; it is not measured.
@@ -150,3 +161,13 @@ def measure(way: str, load: Load, redis: str, fields: tuple[str, ...], texts: li
             megabytes=after["megabytes"],
             cpu=after["cpu"] - before["cpu"],
         )
+
+
+def rings(redis: str, count: int = 500) -> list[float]:
+    """How long each of so many rings keeps the committing thread, in seconds and ascending."""
+    writer = Process("worker", "write", env=environment("none", redis))
+    try:
+        found: list[float] = writer.do("ring", count=count)
+        return found
+    finally:
+        writer.close()

@@ -15,6 +15,8 @@ from channels.layers import get_channel_layer
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import re_path
 
+from benchmarks.feed.client import NAME
+from benchmarks.feed.run import BY_HAND, KOHERENT
 from example_schema.models import Tag
 from example_schema.schema import schema
 from koherent import commits
@@ -22,15 +24,7 @@ from koherent.feed.doorbell import ring
 from koherent.graphql import GraphQLWSConsumer
 from koherent.policy import Policy, Viewer
 
-KOHERENT, BY_HAND, BARE = "koherent", "by hand", "bare"
 GROUP = "benchmark"
-#: Stands for the name in the bare consumer's texts.
-NAME = "%name%"
-#: What the subscribers ask for; ``feed`` is the subscription's name.
-FIELDS = (
-    "cursor entry { id action model objectId objectLabel date user { username } app assignationId }",
-    "cursor entry { id action objectLabel date }",
-)
 
 
 class Unshared(Policy):

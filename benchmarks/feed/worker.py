@@ -24,8 +24,10 @@ from django.core.management import call_command  # noqa: E402
 from django.db.backends.signals import connection_created  # noqa: E402
 
 from benchmarks.feed import ways  # noqa: E402
+from benchmarks.feed.run import KOHERENT  # noqa: E402
 from example_schema.models import Tag  # noqa: E402
 from koherent.feed import counters  # noqa: E402
+from koherent.feed.doorbell import doorbell  # noqa: E402
 
 #: Statements by the thread that ran them.
 statements: Counter[str] = Counter()
@@ -48,7 +50,7 @@ class Worker:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.announcer = ways.Announcer(ways.KOHERENT, (), loop)
+        self.announcer = ways.Announcer(KOHERENT, (), loop)
         self.written = 0
 
     def seed(self, users: int, different: bool) -> list[str]:
@@ -91,6 +93,16 @@ class Worker:
             Tag.objects.create(name=name)
             times[name] = time.time()
         return times
+
+    def ring(self, count: int) -> list[float]:
+        """Announce so many changes, a millisecond apart; the seconds that each kept this thread, in ascending order."""
+        waited = []
+        for number in range(count):
+            began = time.perf_counter()
+            doorbell.ring([("example_schema.tag", number)])
+            waited.append(time.perf_counter() - began)
+            time.sleep(0.001)
+        return sorted(waited)
 
     def facts(self) -> dict[str, Any]:
         """The feed's counters, statements by thread, and the process's peak of memory (MB) and CPU time (s)."""

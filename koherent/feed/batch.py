@@ -18,6 +18,9 @@ from koherent.timeline import Entry, Wanted, load
 
 R = TypeVar("R")
 
+#: Rights that were looked up so long ago are looked up again before anything is shown.
+RIGHTS_SECONDS = 30.0
+
 
 @dataclass(frozen=True)
 class FeedItem:
@@ -58,29 +61,39 @@ class Shared:
         recheck: bool = False,
     ) -> None:
         self.items, self.position, self.recheck = items, position, recheck
-        self.born = time.monotonic()
         self._caller, self._everybody = caller, everybody
         self._known: dict[Hashable, Any] = {}
+        #: When everybody's rights were looked up, and how often.
+        self._examined, self._examinations = -RIGHTS_SECONDS, 0
         self._asked: dict[Hashable, asyncio.Task[Any]] = {}
         self._wanted: Wanted | None = None
 
     async def prepare(self) -> None:
         """Find out at once what most readers will ask, so that none of them waits. Raises what the database raises."""
-        everybody = self._everybody()
+        everybody, self._examined = self._everybody(), time.monotonic()
         self._wanted = _together([terms.wanted for terms in everybody])
-        self._known.update(await self._caller.call(_prepare, everybody, self.items, self._wanted))
+        answers, views = await self._caller.call(_prepare, everybody, self.items, self._wanted)
+        self._known.update({self._examinations: answers, **views})
 
-    async def rights(self, terms: Terms) -> Rights:
-        """What the reader may see now. Raises why its stream must end."""
-        answers = await self._once(_EVERYBODY, lambda: self._caller.call(examine, self._everybody()))
+    def is_stale(self, since: float) -> bool:
+        """Whether the rights that are known here are older than ``since`` (monotonic seconds), or too old anyway."""
+        return self._examined < max(since, time.monotonic() - RIGHTS_SECONDS)
+
+    async def rights(self, terms: Terms, since: float = 0.0) -> Rights:
+        """What the reader may see now, looked up not before ``since``. Raises why its stream must end."""
+        if self.is_stale(since):
+            self._known.pop(self._examinations, None)
+            self._examined, self._examinations = time.monotonic(), self._examinations + 1
+        answers = await self._once(self._examinations, lambda: self._caller.call(examine, self._everybody()))
         if terms not in answers:
             # It came after the others had been looked up.
-            answers = await self._once(terms, lambda: self._caller.call(examine, [terms]))
+            key = (self._examinations, terms)
+            answers = await self._once(key, lambda: self._caller.call(examine, [terms]))
         return granted(answers[terms])
 
-    async def view(self, terms: Terms, labels: Collection[str]) -> Shown:
+    async def view(self, terms: Terms, labels: Collection[str], since: float = 0.0) -> Shown:
         """The entries of some models that the reader may see, by label and history id; filters are not looked at."""
-        rights = await self.rights(terms)
+        rights = await self.rights(terms, since)
         wanted = self._enough_for(terms.wanted)
         shown: Shown = {}
         for tracked in rights.scope.models:
@@ -119,19 +132,18 @@ class Shared:
         return found
 
 
-_EVERYBODY = "everybody"
-
-
 def _view_key(rights: Rights, tracked: TrackedModel, wanted: Wanted, terms: Terms) -> Hashable | None:
     """Equal for readers to whom the model's entries look the same; None: to nobody else."""
     key = rights.key(tracked)
     return None if key is None else (tracked, key, terms.language, wanted)
 
 
-def _prepare(everybody: Collection[Terms], items: Sequence[Item], wanted: Wanted) -> dict[Hashable, Any]:
+def _prepare(
+    everybody: Collection[Terms], items: Sequence[Item], wanted: Wanted
+) -> tuple[dict[Terms, Rights | Exception], dict[Hashable, Shown]]:
     """What ``rights()`` and ``view()`` of the readers will ask, in one turn of the thread."""
     answers = examine(everybody)
-    known: dict[Hashable, Any] = {_EVERYBODY: answers}
+    known: dict[Hashable, Shown] = {}
     labels = {item.key.label for item in items}
     looked_at: set[Hashable] = set()
     for terms, rights in answers.items():
@@ -144,7 +156,7 @@ def _prepare(everybody: Collection[Terms], items: Sequence[Item], wanted: Wanted
             read = tracked.label in labels and (not terms.chosen or tracked.label in terms.labels)
             if read and key is not None and key not in known:
                 known[key] = _load(rights, tracked, items, wanted, terms.language)
-    return known
+    return answers, known
 
 
 _PARTS = ("changes", "labels", "links", "accounts")

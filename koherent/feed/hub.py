@@ -167,6 +167,10 @@ class Hub:
         self._recent.extend(item.pair for item in batch.items)
         recheck, self._recheck = self._recheck, False
         shared = Shared(tuple(batch.items), batch.position, self, self.everybody, recheck=recheck)
+        if recheck:
+            # What waits in their queues was prepared for the rights of before.
+            for subscription in self._subscriptions:
+                subscription.rights_since = time.monotonic()
         deadline = time.monotonic() + MAX_WAIT * PATIENCE_SECONDS
         while time.monotonic() < deadline and any(self._may_wait(each, shared) for each in self._subscriptions):
             await asyncio.sleep(0.01)
@@ -228,7 +232,8 @@ class Hub:
     def _hear(self, message: Mapping[str, Any]) -> None:
         """What another process says. Rows that have been read already, with others or by a poll, need no reading."""
         rows, recheck = message.get("rows"), message.get("rights") is True
-        if recheck or not isinstance(rows, list) or not {(label, key) for label, key in rows} <= set(self._recent):
+        known = isinstance(rows, list) and rows and {(label, key) for label, key in rows} <= set(self._recent)
+        if recheck or not known:
             self.poke(recheck)
 
 

@@ -19,6 +19,8 @@ class Subscription:
         self.replaying = True
         self.terms: Terms | None = None
         self.latest: Shared | None = None
+        #: Since when rights must have been looked up: what decides on them changed then.
+        self.rights_since = 0.0
         self.progressed = time.monotonic()
         self._batches: deque[Shared] = deque()
         self._entries = 0

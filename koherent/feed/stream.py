@@ -23,7 +23,6 @@ from koherent.timeline import EVERYTHING, Entry, Filters, Wanted
 R = TypeVar("R")
 
 CHECKPOINT_SECONDS = 25.0
-RIGHTS_SECONDS = 30.0
 logger = logging.getLogger("koherent.feed")
 
 
@@ -97,11 +96,9 @@ class _Stream:
         return Shared(items, position, self.hub, lambda: [terms])
 
     async def _authorise(self, terms: Terms, position: Position) -> None:
-        """Raises why the stream must end. Idle subscribers look it up together, as long as that is no old news."""
-        latest = self.subscription.latest
-        if latest is None or time.monotonic() - latest.born > RIGHTS_SECONDS:
-            latest = self._own((), position, terms)
-        await self._patiently(latest.rights, terms)
+        """Raises why the stream must end. Idle subscribers look it up together."""
+        latest = self.subscription.latest or self._own((), position, terms)
+        await self._patiently(latest.rights, terms, self.subscription.rights_since)
 
     async def _deliver(self, terms: Terms, batch: Shared, start: Position | None) -> AsyncGenerator[FeedItem]:
         """The entries of a batch that lie after ``start``; a checkpoint when one is due."""
@@ -110,8 +107,11 @@ class _Stream:
             items = [item for item in items if item.key.label in terms.labels]
         if items:
             labels = {item.key.label for item in items}
-            shown = await self._patiently(batch.view, terms, labels)
+            shown = await self._patiently(batch.view, terms, labels, self.subscription.rights_since)
             for item in items:
+                if batch.is_stale(self.subscription.rights_since):
+                    # It takes its time, or something has changed meanwhile.
+                    shown = await self._patiently(batch.view, terms, labels, self.subscription.rights_since)
                 found = shown.get(item.pair)
                 if found is not None and found.entry is not None and matches(found.entry, terms.filters):
                     counted.deliveries += 1
@@ -122,7 +122,7 @@ class _Stream:
                     if self.subscription.lost and start is not None:
                         return
         elif batch.recheck:
-            await self._patiently(batch.rights, terms)
+            await self._patiently(batch.rights, terms, self.subscription.rights_since)
         if time.monotonic() - self.said >= CHECKPOINT_SECONDS:
             await self._authorise(terms, batch.position)
             yield self.checkpoint(batch.position)

@@ -12,7 +12,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -282,6 +282,48 @@ async def test_an_idle_stream_ends_at_once(
     await do(lambda: Tag.objects.create(name="seen"))
     assert names(await entries(other, 1)) == ["seen"]
     await other.aclose()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the hub work until the condition holds."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+async def test_what_waits_for_a_slow_subscriber_is_not_delivered_any_more(root: Viewer, taken: int) -> None:
+    """Entries of one batch, prepared and queued, of which it has taken none or some when its account is lost."""
+
+    def write() -> None:
+        with transaction.atomic():
+            for number in range(3):
+                Tag.objects.create(name=f"tag {number}")
+
+    stream = subscribe(root)
+    await following(stream)
+    [subscription] = hubs.hub()._subscriptions
+    await do(write)
+    await until(lambda: subscription._batches)
+    assert len(await entries(stream, taken)) == taken
+    await do(deactivate, root.user)
+    await until(lambda: subscription.rights_since)
+    with pytest.raises(Unauthenticated):
+        await following(stream)
+
+
+async def test_rights_that_were_looked_up_long_ago_are_looked_up_again(
+    root: Viewer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = subscribe(root)
+    await following(stream)
+    [subscription] = hubs.hub()._subscriptions
+    await do(lambda: Tag.objects.create(name="prepared"))
+    await until(lambda: subscription._batches)
+    await do(lambda: User.objects.filter(pk=root.user.pk).update(is_active=False))
+    monkeypatch.setattr("koherent.feed.batch.RIGHTS_SECONDS", 0.0)
+    with pytest.raises(Unauthenticated):
+        await following(stream)
 
 
 async def test_a_checkpoint_never_lies_beyond_what_waits_for_the_subscriber(
