@@ -8,7 +8,7 @@ from koherent.diff import object_label
 from koherent.errors import Forbidden, LimitExceeded
 from koherent.policy import Scope
 from koherent.registry import TrackedModel
-from koherent.revert.steps import Planned
+from koherent.revert.steps import NO_SOURCE, Planned
 from koherent.revert.versions import Versions
 from koherent.timeline import visible_keys
 
@@ -35,7 +35,7 @@ class Guard:
         """Raises ``Forbidden`` for the whole, without saying for which step.
 
         ``entries`` are the entries that are undone (history id -> key of the object). Where the policy hides rows, the
-        viewer has to see those, and each object's newest one: a step shows, and overwrites, what that one wrote.
+        viewer has to see those, those whose values come back, and each object's newest one: a step shows what they say.
         """
         if self.scope is None or not steps:
             return
@@ -45,6 +45,8 @@ class Guard:
             stepping = {step.pk for step in steps}
             newest = Versions(tracked).newest(stepping)
             needed = {history_id for history_id, pk in entries.items() if pk in stepping} | set(newest.values())
+            needed.update(source for step in steps for source in (*step.sources, *step.link_sources.values()))
+            needed.discard(NO_SOURCE)
             visible = visible_keys(self.scope, ((tracked.label, history_id) for history_id in needed))
             if newest.keys() != stepping or len(visible) < len(needed):
                 raise _refused()

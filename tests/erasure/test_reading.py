@@ -10,6 +10,7 @@ import koherent
 from example_schema.models import Dataset, Project
 from example_schema.schema import schema
 from koherent.policy import Viewer, scope_for
+from koherent.revert import RevertStatus, plan_assignation, revert_assignation
 from koherent.timeline import Filters, page
 
 pytestmark = pytest.mark.django_db
@@ -76,3 +77,25 @@ def test_entries_that_still_wait_in_a_unit_of_work_are_erased_too(admin: User) -
     assert set(Project.history.values_list("name", flat=True)) == {""}
     entries = page(scope_for(Viewer(user=admin)), Filters(models=["example_schema.project"])).entries
     assert [(e.row.history_type, e.row.origin) for e in entries] == [("~", "erasure"), ("~", "change"), ("+", "change")]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_plan_from_before_the_erasure_is_not_applied_after_it(dataset: Dataset, gone: bool) -> None:
+    """What was shown would write values that are wiped by now."""
+    with koherent.audit(assignation_id="work"):
+        if gone:
+            Dataset.objects.all().delete()
+        else:
+            Dataset.objects.update(title="Seas", status="published")
+    plan = plan_assignation(None, "work")
+    koherent.erase(Dataset(pk=dataset.pk), fields=["title"])
+    report = revert_assignation(None, "work", expected_plan=plan.plan)
+    assert report.status is RevertStatus.CONFLICTED
+    again = revert_assignation(None, "work")
+    if gone:
+        # A title may be neither null nor left out.
+        assert again.status is RevertStatus.CONFLICTED
+        assert not Dataset.objects.exists()
+    else:
+        assert again.status is RevertStatus.APPLIED
+        assert Dataset.objects.values_list("title", "status").get() == ("Seas", "draft")

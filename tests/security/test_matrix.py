@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import Permission
 from django.db import transaction
 from graphql import GraphQLInterfaceType, GraphQLObjectType, build_schema
@@ -14,7 +15,7 @@ from koherent.models import Assignation
 from tests.security import matrix, questions
 from tests.security.matrix import ENTRIES, FIELDS, KINDS, Kind, Sight, visit, wrong
 from tests.security.questions import id_of
-from tests.security.world import World
+from tests.security.world import World, context_of, schema
 
 pytestmark = pytest.mark.django_db
 
@@ -87,12 +88,22 @@ def test_every_door_shows_what_its_user_may_see(world: World, kind: Kind) -> Non
             assert visited > 0, door
 
 
+def test_asynchronous_execution_says_the_same(world: World) -> None:
+    user = next(kind for kind in KINDS if kind.name == "reads and reverts").make()
+    for door, operations in doors(world).items():
+        query, variables = operations[0]
+        result = async_to_sync(schema.execute)(query, variables, context_value=context_of(user))
+        assert questions.normal(result) == questions.normal(world.ask(user, query, **variables)), door
+
+
 @BY_NAME
 def test_a_plan_is_for_those_who_may_do_each_step(world: World, kind: Kind) -> None:
     user = kind.make()
     if kind.refused:
         return
     entry = next(key for key in world.entries() if key[0] == "ImageHistory")
+    with world.openly("wider"):
+        Image.objects.filter(pk=world.image.pk).update(width=99)
     result = world.ask(user, questions.TO, id=id_of(entry))
     may = "image" in kind.reads & kind.reverts
     assert codes(result) == (set() if may else {"FORBIDDEN"} if "image" in kind.reads else {"NOT_FOUND"})

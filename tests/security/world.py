@@ -68,6 +68,12 @@ class World:
         with self.secretly("hidden"):
             self.hidden_project = Project.objects.create(name=f"{SECRET} project")
             self.hidden_dataset = Dataset.objects.create(project=self.hidden_project, title=SECRET)
+        with self.secretly("hidden"):
+            adopted = Image.objects.create(dataset=self.dataset, name=SECRET, width=7, height=8)
+        with self.openly("adopts"):
+            # A visible entry of an object whose beginning is hidden.
+            adopted.name = "adopted"
+            adopted.save()
         with self.openly("moves"):
             # A visible entry that refers to an object of which nothing is visible.
             moved = Dataset.objects.create(project=self.project, title="Moves")
@@ -78,12 +84,12 @@ class World:
             self.project.save()
         with koherent.audit(user=self.lesser, app="lab"):
             self.undone = revert_assignation(Viewer(user=self.greater), "undone").assignation_id
-        with self.openly("early"):
-            self.image.width = 10
-            self.image.save()
-        with self.openly("late"):
-            self.image.width = 11
-            self.image.save()
+        with self.openly("mars"):
+            mars = Project.objects.create(name="Mars")
+        for assignation in ("early", "late"):
+            with self.openly(assignation):
+                mars.description = assignation
+                mars.save()
         with self.secretly("x"):
             self.undone_again = revert_assignation(Viewer(user=self.greater), "more", dry_run=False).assignation_id
             revert_assignation(Viewer(user=self.greater), str(self.undone_again))
