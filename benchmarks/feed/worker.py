@@ -129,9 +129,7 @@ def obey(worker: Worker, first: Any) -> None:
 def serve() -> None:
     """An ASGI server on a free port; orders are obeyed in a thread of their own."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    config = uvicorn.Config(
-        ways.application(), log_level="warning", lifespan="off", ws="websockets", ws_per_message_deflate=False
-    )
+    config = uvicorn.Config(ways.application(), log_level="warning", lifespan="off", ws_per_message_deflate=False)
     server = uvicorn.Server(config)
 
     async def main() -> None:
