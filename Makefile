@@ -111,6 +111,22 @@ clients-run: ## run them against a running example (CLIENTS_URL)
 clients-generated: $(READY) clients ## the same as a test, on a server of its own
 	CLIENTS_PYTHON=$(CLIENTS_BIN)/python $(RUN) -m pytest tests/clients $(PYTEST_ARGS)
 
+.PHONY: package matrix
+package: $(READY) ## build wheel and sdist, look inside, install each alone and use it
+	BUILT_PACKAGE=1 $(RUN) -m pytest tests/package $(PYTEST_ARGS)
+
+NOX_READY = .venv-nox/.ready
+
+$(NOX_READY): requirements/nox.txt
+	$(PYTHON) -m venv --clear .venv-nox
+	.venv-nox/bin/python -m pip install -qq --disable-pip-version-check -r requirements/nox.txt
+	@touch $@
+
+# pyenv's interpreters are found too.
+matrix: $(NOX_READY) ## every supported Python, Django, Strawberry and database; hours (NOX_ARGS="-s 'tests(3.12-django6.0-oldest-sqlite)'")
+	PATH="$(CURDIR)/.venv-nox/bin:$(shell printf '%s:' $(wildcard $(HOME)/.pyenv/versions/3.1[123].*/bin))$$PATH" \
+		env -u DJANGO_SETTINGS_MODULE nox $(NOX_ARGS)
+
 lint: $(READY) ## ruff: rules and format
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -180,6 +196,8 @@ locks: ## pin requirements/*.txt anew (needs uv)
 		pyproject.toml requirements/kante.in --extra example --group test -o requirements/kante.txt
 	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade \
 		pyproject.toml requirements/browser.in --extra example --group test -o requirements/browser.txt
+	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade \
+		requirements/nox.in -o requirements/nox.txt
 	uv pip compile -q --python-version 3.12 --no-header --no-annotate --no-emit-index-url --upgrade \
 		pyproject.toml requirements/clients.in --extra example -o requirements/clients.txt
 
@@ -204,6 +222,8 @@ deep: $(READY) ## the long tier: three random orders, memory ceilings and plans 
 	$(MAKE) plans
 	$(MAKE) browser
 	$(MAKE) clients-generated
+	$(MAKE) package
+	$(MAKE) matrix
 
 .PHONY: plans
 plans: $(READY) ## on a million rows in a running PostgreSQL: which index each filter uses, and that pages do not grow

@@ -55,6 +55,9 @@ if "BROWSER" not in os.environ:
 # Runs generated clients: `make clients-generated`.
 if "CLIENTS_PYTHON" not in os.environ:
     collect_ignore.append("clients")
+# Builds and installs the package: `make package`.
+if "BUILT_PACKAGE" not in os.environ:
+    collect_ignore.append("package")
 # A project of its own: `pytest --ds=tests.wide.settings tests/wide`.
 if not apps.is_installed("tests.wide"):
     collect_ignore.append("wide")

@@ -39,16 +39,21 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 
 
-def run_quick_start(folder: Path) -> list[dict[str, Any]]:
+def run_quick_start(folder: Path, *, python: str = sys.executable, tree: Path | None = ROOT) -> list[dict[str, Any]]:
+    """What the README's operations give, in a process with koherent from ``tree``, or as it is installed."""
     (folder / "notes").mkdir()
     (folder / "notes" / "__init__.py").touch()
     for block in blocks("python"):
         name = block.splitlines()[0].removeprefix("# ")
         text = block + PROJECT_SETTINGS if name == "settings.py" else block
         (folder / name).write_text(text, encoding="utf-8")
-    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "settings",
+        "PYTHONPATH": os.pathsep.join(map(str, filter(None, (folder, tree)))),
+    }
     done = subprocess.run(
-        [sys.executable, "-c", RUN],
+        [python, "-c", RUN],
         input=json.dumps(blocks("graphql")),
         capture_output=True,
         text=True,
@@ -63,7 +68,12 @@ def run_quick_start(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_the_quick_start_records_shows_and_plans_the_undo(tmp_path: Path) -> None:
-    created, updated, trail, preview = run_quick_start(tmp_path)
+    check_quick_start(run_quick_start(tmp_path))
+
+
+def check_quick_start(results: list[dict[str, Any]]) -> None:
+    """That the operations gave what the README promises."""
+    created, updated, trail, preview = results
     assert created == {"data": {"createNote": {"id": "1"}}, "errors": []}
     assert updated == {"data": {"updateNote": {"text": "hello"}}, "errors": []}
     by = {"app": "notebook", "user": {"username": "ada"}}

@@ -131,6 +131,7 @@ def test_the_snippets_of_the_page_run(tmp_path: Path) -> None:
     for block in DOCS.read_text(encoding="utf-8").split("```python\n")[1:]:
         code = block.partition("```")[0]
         (tmp_path / code.splitlines()[0].removeprefix("# ")).write_text(code, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")  # ours may be in a folder above
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("EXAMPLE_", "PYTEST_"))}
     environment |= {"PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "example_schema.settings"}
     environment["EXAMPLE_SQLITE"] = str(tmp_path / "snippets.sqlite3")
