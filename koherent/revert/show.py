@@ -128,8 +128,8 @@ def _conflict(conflict: Conflict, scope: Scope | None, redacted: frozenset[str],
         conflict = replace(conflict, entry=None)
         if conflict.code is ConflictCode.STILL_REFERENCED:
             conflict = replace(conflict, message="Other rows still refer to it.")
-    if conflict.code is ConflictCode.INVALID and redacted:
-        # A validator of one field may quote another.
+    if conflict.code is ConflictCode.INVALID and (redacted or scope.hides_rows):
+        # A validator of one field may quote another, or another object.
         conflict = replace(conflict, message="The values are not valid.")
     if conflict.code is ConflictCode.UNIQUE_TAKEN and redacted.intersection(conflict.fields):
         # Whose value it is would tell the value.

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import ValidationError
 
 import koherent
 from example_schema.models import Dataset, Image, Project, Tag
@@ -183,6 +184,18 @@ def test_whose_a_hidden_unique_value_is_does_not_show(world: World, settings: An
     assert seen.entry is not None
     [conflict] = plan_assignation(lesser(world), "away").steps[0].conflicts
     assert (conflict.code, conflict.fields, conflict.entry) == (ConflictCode.UNIQUE_TAKEN, ("name",), None)
+
+
+def test_what_a_validator_quotes_may_be_of_a_hidden_row(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def clean(self: Any) -> None:
+        raise ValidationError(f"taken by {SECRET}")
+
+    monkeypatch.setattr(Project, "clean", clean)
+    for viewer, message in ((None, f"taken by {SECRET}"), (lesser(world), "not valid")):
+        [conflict] = plan_assignation(viewer, "late").steps[0].conflicts
+        assert conflict.code is ConflictCode.INVALID
+        assert message in conflict.message
+        assert (SECRET in conflict.message) == (SECRET in message)
 
 
 def test_hidden_kinds_of_referrers_are_one_conflict(world: World) -> None:
