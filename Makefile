@@ -111,6 +111,20 @@ clients-run: ## run them against a running example (CLIENTS_URL)
 clients-generated: $(READY) clients ## the same as a test, on a server of its own
 	CLIENTS_PYTHON=$(CLIENTS_BIN)/python $(RUN) -m pytest tests/clients $(PYTEST_ARGS)
 
+.PHONY: docs docs-serve
+DOCS_READY = .venv-docs/.ready
+
+$(DOCS_READY): requirements/docs.txt
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip install -qq --disable-pip-version-check -r requirements/docs.txt
+	@touch $@
+
+docs: $(DOCS_READY) ## the documentation site, in build/site; a warning or a dead link is a failure
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
+docs-serve: $(DOCS_READY) ## the same, on a local server that follows your edits
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs serve
+
 .PHONY: package matrix
 package: $(READY) ## build wheel and sdist, look inside, install each alone and use it
 	BUILT_PACKAGE=1 $(RUN) -m pytest tests/package $(PYTEST_ARGS)
@@ -197,6 +211,8 @@ locks: ## pin requirements/*.txt anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade \
 		pyproject.toml requirements/browser.in --extra example --group test -o requirements/browser.txt
 	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade \
+		pyproject.toml requirements/docs.in --extra example -o requirements/docs.txt
+	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade \
 		requirements/nox.in -o requirements/nox.txt
 	uv pip compile -q --python-version 3.12 --no-header --no-annotate --no-emit-index-url --upgrade \
 		pyproject.toml requirements/clients.in --extra example -o requirements/clients.txt
@@ -222,6 +238,7 @@ deep: $(READY) ## the long tier: three random orders, memory ceilings and plans 
 	$(MAKE) plans
 	$(MAKE) browser
 	$(MAKE) clients-generated
+	$(MAKE) docs
 	$(MAKE) package
 	$(MAKE) matrix
 
