@@ -141,6 +141,11 @@ matrix: $(NOX_READY) ## every supported Python, Django, Strawberry and database;
 	PATH="$(CURDIR)/.venv-nox/bin:$(shell printf '%s:' $(wildcard $(HOME)/.pyenv/versions/3.1[123].*/bin))$$PATH" \
 		env -u DJANGO_SETTINGS_MODULE nox $(NOX_ARGS)
 
+.PHONY: clients-graphql-ws
+clients-graphql-ws: $(READY) ## graphql-ws from npm watches, loses its connection and resumes, at uvicorn and daphne (Node 20 or newer)
+	cd tests/sockets/graphql_ws && npm install --silent --no-audit --no-fund --no-package-lock
+	GRAPHQL_WS=1 $(RUN) -m pytest tests/sockets $(PYTEST_ARGS)
+
 lint: $(READY) ## ruff: rules and format
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -241,6 +246,7 @@ deep: $(READY) ## the long tier: three random orders, memory ceilings and plans 
 	$(MAKE) docs
 	$(MAKE) package
 	$(MAKE) matrix
+	$(MAKE) clients-graphql-ws
 
 .PHONY: plans
 plans: $(READY) ## on a million rows in a running PostgreSQL: which index each filter uses, and that pages do not grow

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -378,15 +378,15 @@ def server_command(port: int) -> list[str]:
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """The address of a running server, which is stopped at the end."""
+def server(command: Callable[[int], list[str]] = server_command) -> Iterator[str]:
+    """The address of a running server, which is stopped at the end; ``command`` starts one on a port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     log_path = database().with_suffix(".log")
     with log_path.open("w") as log:
-        process = subprocess.Popen(server_command(port), cwd=ROOT, env=environment(), stdout=log, stderr=log)
+        process = subprocess.Popen(command(port), cwd=ROOT, env=environment(), stdout=log, stderr=log)
         try:
             wait_until_up(address, process, log_path)
             yield address

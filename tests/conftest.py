@@ -58,6 +58,11 @@ if "CLIENTS_PYTHON" not in os.environ:
 # Builds and installs the package: `make package`.
 if "BUILT_PACKAGE" not in os.environ:
     collect_ignore.append("package")
+# A client from npm: `make clients-graphql-ws`. Both servers run on a SQLite file of their own, so once is enough.
+if "GRAPHQL_WS" not in os.environ:
+    collect_ignore.append("sockets/test_graphql_ws.py")
+if os.environ.get("EXAMPLE_DB") == "postgres":
+    collect_ignore.append("sockets")
 # A project of its own: `pytest --ds=tests.wide.settings tests/wide`.
 if not apps.is_installed("tests.wide"):
     collect_ignore.append("wide")
