@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,28 +23,13 @@ class WorkerFailed(Exception):
     """A worker ended; its traceback is on the standard error stream."""
 
 
-class Worker:
-    """One package on one database, in a process of its own with a database of its own."""
+class Child:
+    """A process that takes orders and answers them, as JSON, a line each; it ends with its input."""
 
-    def __init__(self, package: str, database: str, scratch: Path) -> None:
-        self.package, self.database = package, database
-        self.name = str(scratch / f"{package}.sqlite3")
-        if database == POSTGRESQL:
-            self.name = f"koherent_bench_{os.getpid()}_{package}"
-            recreate(self.name)
+    def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> None:
+        self.name = name
         self.process = subprocess.Popen(
-            [_interpreter(package), "-P", "-m", "benchmarks.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(_path(package, scratch)),
-                "BENCH_PACKAGE": package,
-                "BENCH_DATABASE": database,
-                "BENCH_NAME": self.name,
-            },
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=ROOT, env=env
         )
 
     def send(self, do: str, **arguments: Any) -> None:
@@ -57,7 +42,7 @@ class Worker:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise WorkerFailed(f"{self.package} on {self.database}")
+            raise WorkerFailed(self.name)
         return json.loads(line)["ok"]
 
     def do(self, do: str, **arguments: Any) -> Any:
@@ -66,12 +51,44 @@ class Worker:
         return self.answer()
 
     def close(self) -> None:
-        """End the process and drop its database."""
+        """End the process."""
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(timeout=60)
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+
+class Worker(Child):
+    """One package on one database, in a process of its own with a database of its own."""
+
+    def __init__(self, package: str, database: str, scratch: Path) -> None:
+        self.package, self.database = package, database
+        self.place = str(scratch / f"{package}.sqlite3")
+        if database == POSTGRESQL:
+            self.place = f"koherent_bench_{os.getpid()}_{package}"
+            recreate(self.place)
+        super().__init__(
+            f"{package} on {database}",
+            [_interpreter(package), "-P", "-m", "benchmarks.worker"],
+            {
+                **os.environ,
+                "PYTHONPATH": str(_path(package, scratch)),
+                "BENCH_PACKAGE": package,
+                "BENCH_DATABASE": database,
+                "BENCH_NAME": self.place,
+            },
+        )
+
+    def close(self) -> None:
+        """End the process and drop its database."""
+        super().close()
         if self.database == POSTGRESQL:
-            drop(self.name)
+            drop(self.place)
 
 
 @dataclass

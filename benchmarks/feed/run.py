@@ -1,15 +1,12 @@
 """The measurements, each in fresh processes: a server, a client with many sockets, and a writer of its own."""
 
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from benchmarks.driver import ROOT, drop, recreate
+from benchmarks.driver import ROOT, Child, drop, recreate
 
 KOHERENT, BY_HAND, BARE = "koherent", "by hand", "bare"
 PATHS = {KOHERENT: "koherent", BY_HAND: "byhand", BARE: "bare"}
@@ -23,50 +20,13 @@ DOCUMENTS = tuple(
 )
 
 
-class Process:
-    """A child that takes orders; it ends with its input."""
+class Process(Child):
+    """A server, a client or a writer; ``first`` is what it says when it is ready."""
 
     def __init__(self, module: str, *arguments: str, env: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", f"benchmarks.feed.{module}", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-            cwd=ROOT,
-            env=env,
-        )
+        command = [sys.executable, "-m", f"benchmarks.feed.{module}", *arguments]
+        super().__init__(" ".join((module, *arguments)), command, env)
         self.first = self.answer()
-
-    def send(self, do: str, **arguments: Any) -> None:
-        """Give an order; ``answer`` waits for it."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-
-    def answer(self) -> Any:
-        """The result of the oldest order not yet answered."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit("a process of the benchmark ended; its traceback is above")
-        return json.loads(line)["ok"]
-
-    def do(self, do: str, **arguments: Any) -> Any:
-        """Give an order and wait for its result."""
-        self.send(do, **arguments)
-        return self.answer()
-
-    def close(self) -> None:
-        """End it."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        try:
-            self.process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
 
 
 @dataclass(frozen=True, kw_only=True)

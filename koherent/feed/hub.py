@@ -17,6 +17,7 @@ from django.db import connections
 from koherent.conf import settings
 from koherent.errors import KoherentError
 from koherent.feed import cursor as cursors
+from koherent.feed.admission import Admission
 from koherent.feed.batch import Shared
 from koherent.feed.counters import counted, event
 from koherent.feed.cursor import Batch, Position
@@ -48,6 +49,7 @@ class Hub:
         #: When it last read (or began), by the monotonic clock, and whether it hears of other processes' commits.
         self.last_read = time.monotonic()
         self.listening = not reaches_others()
+        self.admission = Admission(self)
         self._recheck = False
         self._recent: deque[tuple[str, int]] = deque(maxlen=RECENT)
         self._ready: asyncio.Future[None] = loop.create_future()

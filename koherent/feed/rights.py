@@ -1,6 +1,6 @@
 """What subscribers may read now: found for all of them at once, shared by those whose rights are equal."""
 
-from collections.abc import Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -64,21 +64,52 @@ class Rights:
         return self._keys[tracked]
 
 
-def agree(viewer: Viewer, filters: Filters, wanted: Wanted = EVERYTHING, language: str | None = None) -> Terms:
-    """Raises ``Unauthenticated``, ``Forbidden``, ``BadFilter``."""
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a new subscriber asks for; see ``Terms``."""
+
+    viewer: Viewer
+    filters: Filters
+    wanted: Wanted = EVERYTHING
+    language: str | None = None
+
+
+def agree(wishes: Sequence[Wish]) -> list[Terms | Exception]:
+    """The terms of new subscribers, looked up together, or ``Unauthenticated``, ``Forbidden``, ``BadFilter``."""
+    proposed = [_separately(_propose, wish) for wish in wishes]
+    answers = examine([terms for terms in proposed if isinstance(terms, Terms)])
+    return [_separately(_conclude, terms, answers[terms]) if isinstance(terms, Terms) else terms for terms in proposed]
+
+
+def _separately(function: Callable[..., Terms], *args: Any) -> Terms | Exception:
+    """What the function returns or raises, for one of several subscribers; failures of the database are everybody's."""
+    try:
+        return function(*args)
+    except (DatabaseError, InterfaceError):
+        raise
+    # One subscriber's mistakes are not the others'.
+    except Exception as error:  # noqa: BLE001
+        return error
+
+
+def _propose(wish: Wish) -> Terms:
+    viewer = wish.viewer
     account = account_key(viewer.user)
     session = None if account is None else session_of(viewer.request, viewer.user._meta.pk.value_to_string(viewer.user))
-    terms = Terms(
+    return Terms(
         viewer=viewer,
-        filters=filters,
+        filters=wish.filters,
         labels=frozenset(),
         account=account,
         session=session,
-        wanted=wanted,
-        language=language,
+        wanted=wish.wanted,
+        language=wish.language,
     )
-    scope = granted(examine([terms])[terms]).scope
-    chosen = [selected.tracked for selected in filters.resolve(scope)]
+
+
+def _conclude(terms: Terms, answer: Rights | Exception) -> Terms:
+    filters = terms.filters
+    chosen = [selected.tracked for selected in filters.resolve(granted(answer).scope)]
     plain = replace(
         filters,
         since=None if filters.since is None else moment(filters.since, "since"),

@@ -16,7 +16,7 @@ from koherent.feed.counters import counted, event
 from koherent.feed.cursor import Item, Position
 from koherent.feed.hub import BACKOFF_SECONDS, READ_LIMIT, Hub, hub
 from koherent.feed.queue import Subscription
-from koherent.feed.rights import Terms, agree
+from koherent.feed.rights import Terms, Wish
 from koherent.policy import Viewer
 from koherent.timeline import EVERYTHING, Entry, Filters, Wanted
 
@@ -163,7 +163,8 @@ async def subscribe(
     subscription = await mine.join()
     stream = _Stream(mine, subscription)
     try:
-        terms = await mine.call(agree, viewer, filters or Filters(), wanted, language)
+        wish = Wish(viewer=viewer, filters=filters or Filters(), wanted=wanted, language=language)
+        terms = await mine.admission.agree(wish)
         async for item in stream.run(terms, after):
             yield item
     except KoherentError as error:

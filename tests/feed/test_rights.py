@@ -17,11 +17,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from example_schema.models import Dataset, Project, Tag
-from koherent.errors import Forbidden, KoherentError, Unauthenticated
+from koherent.errors import BadFilter, Forbidden, KoherentError, Unauthenticated
 from koherent.feed import FeedItem, subscribe
 from koherent.feed import hub as hubs
 from koherent.feed import stream as streams
-from koherent.feed.rights import Terms, agree, examine, granted
+from koherent.feed.rights import Terms, Wish, agree, examine, granted
 from koherent.policy import Policy, Viewer, get_policy
 from koherent.registry import TrackedModel, for_model
 from koherent.request import RequestInfo
@@ -42,7 +42,11 @@ def reader(name: str, *codenames: str, group: Group | None = None) -> User:
 
 
 def terms_of(users: Sequence[User]) -> list[Terms]:
-    return [agree(Viewer(user=user), Filters()) for user in users]
+    agreed = agree([Wish(viewer=Viewer(user=user), filters=Filters()) for user in users])
+    failed = [answer for answer in agreed if isinstance(answer, Exception)]
+    if failed:
+        raise failed[0]
+    return [answer for answer in agreed if isinstance(answer, Terms)]
 
 
 def statements(function: Callable[[], object]) -> int:
@@ -65,6 +69,26 @@ def test_the_rights_of_many_accounts_cost_as_many_statements_as_those_of_two(dja
         ["example_schema.dataset", "example_schema.project"],
         ["example_schema.dataset", "example_schema.tag"],
     ]
+
+
+async def test_who_comes_at_the_same_time_is_let_in_together(root: Viewer) -> None:
+    """One of them may not, and one asks for what there is not: that is nothing to the others."""
+    stranger = await do(User.objects.create_user, "stranger")
+    users = [*(await do(lambda: [reader(f"reader {number}", *VIEWS) for number in range(20)])), stranger]
+    first = subscribe(root)
+    await following(first)
+    hub = hubs.hub()
+    queries = await hub.call(lambda: CaptureQueriesContext(connections["default"]))
+    await hub.call(queries.__enter__)
+    come = [subscribe(Viewer(user=user)) for user in users]
+    come.append(subscribe(root, Filters(models=["no.model"])))
+    found = await asyncio.gather(*(following(stream) for stream in come), return_exceptions=True)
+    await hub.call(queries.__exit__, None, None, None)
+    assert [type(each) for each in found] == [FeedItem] * 20 + [Forbidden, BadFilter]
+    permissions = [query for query in queries.captured_queries if "auth_user_groups" in query["sql"]]
+    assert 1 <= len(permissions) <= 2
+    for stream in [first, *come]:
+        await stream.aclose()
 
 
 class Generous(ModelBackend):
