@@ -125,8 +125,11 @@ docs: $(DOCS_READY) ## the documentation site, in build/site; a warning or a dea
 docs-serve: $(DOCS_READY) ## the same, on a local server that follows your edits
 	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs serve
 
-.PHONY: package matrix
-package: $(READY) ## build wheel and sdist, look inside, install each alone and use it
+.PHONY: package matrix wheel
+wheel: $(READY) ## build the wheel, in dist/
+	$(RUN) -m hatchling build --target wheel
+
+package: $(READY) ## build wheel and sdist, look inside, install each alone and use it, follow the tutorial
 	BUILT_PACKAGE=1 $(RUN) -m pytest tests/package $(PYTEST_ARGS)
 
 NOX_READY = .venv-nox/.ready
