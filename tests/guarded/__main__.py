@@ -27,7 +27,7 @@ def seen(user: User) -> list[str]:
 
 
 call_command("check", stdout=sys.stderr)
-call_command("migrate", verbosity=0)
+call_command("migrate", run_syncdb=True, verbosity=0)
 ada, root = User.objects.create_user("ada"), User.objects.create_superuser("root")
 mine, other = Project.objects.create(name="mine"), Project.objects.create(name="other")
 tag = Tag.objects.create(name="tag")

@@ -1,9 +1,6 @@
 """The policies that the documentation recommends are tested, and are what it shows."""
 
 import inspect
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,21 +62,3 @@ def test_tenants_see_their_own(settings: Any) -> None:
             Project.objects.create(name=f"of {tenant}")
     assert (seen(ada), seen(bob)) == (["of red"], ["of red", "of blue"])
     assert timeline.page(scope_for(Viewer(user=ada))).entries[0].metadata == {"tenant": "red"}
-
-
-def test_permissions_on_single_objects() -> None:
-    """In a process of its own: django-guardian is an app, with tables and a backend."""
-    root = Path(__file__).parents[2]
-    recipe = (root / "tests" / "guarded" / "policy.py").read_text(encoding="utf-8")
-    assert recipe.split("# recipe: guardian")[1].split("# recipe: end")[0].strip() in DOCUMENT
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.guarded"], capture_output=True, text=True, timeout=60, check=False, cwd=root
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {
-        "own": ["mine"],
-        "all": ["mine", "other", "tag"],
-        "without mine": ["other", "tag"],
-        "gone": ["tag"],
-        "root": ["mine", "tag"],
-    }
