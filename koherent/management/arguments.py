@@ -2,6 +2,8 @@
 
 import datetime as dt
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -52,3 +54,12 @@ def usage(message: str) -> CommandError:
 def refused(error: KoherentError) -> CommandError:
     """A coded error as a command shows it."""
     return CommandError(f"{error.message} ({error.code})", returncode=USAGE)
+
+
+@contextmanager
+def interruptible(hint: str) -> Iterator[None]:
+    """Ctrl-C ends the command with a sentence and a status of its own; ``hint`` says what is done and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise CommandError(f"Interrupted. {hint}", returncode=INTERRUPTED) from None

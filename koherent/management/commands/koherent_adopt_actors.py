@@ -3,10 +3,10 @@
 import argparse
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
 from koherent.adoption import adopt_actors
-from koherent.management.arguments import INTERRUPTED
+from koherent.management.arguments import interruptible
 from koherent.management.options import add_walk_options, chosen_models, json_line
 from koherent.management.progress import progress_bar
 
@@ -21,11 +21,8 @@ class Command(BaseCommand):
         add_walk_options(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
+        with interruptible("What is written is committed; run the same command again to go on."):
             self._adopt(options)
-        except KeyboardInterrupt:
-            message = "Interrupted. What is written is committed; run the same command again to go on."
-            raise CommandError(message, returncode=INTERRUPTED) from None
 
     def _adopt(self, options: dict[str, Any]) -> None:
         using = options["database"]

@@ -4,10 +4,10 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
 from koherent.baseline import REASON, BaselineReport, record_baseline
-from koherent.management.arguments import INTERRUPTED
+from koherent.management.arguments import interruptible
 from koherent.management.options import add_walk_options, chosen_models, json_line
 from koherent.management.progress import progress_bar
 from koherent.verify import size
@@ -30,11 +30,8 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
+        with interruptible("What is written is committed; run the same command again to go on."):
             self._write(options)
-        except KeyboardInterrupt:
-            message = "Interrupted. What is written is committed; run the same command again to go on."
-            raise CommandError(message, returncode=INTERRUPTED) from None
 
     def _write(self, options: dict[str, Any]) -> None:
         using = options["database"]

@@ -13,7 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 import koherent
 from koherent.erasure import ActorReport, ErasureReport
 from koherent.errors import KoherentError
-from koherent.management.arguments import INTERRUPTED, refused, usage
+from koherent.management.arguments import interruptible, refused, usage
 from koherent.registry import by_label
 from koherent.timeline.filters import object_key
 
@@ -45,6 +45,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Count, ask, erase, report."""
+        with interruptible("Run the same command again: what is erased is not counted any more."):
+            self._erase(options)
+
+    def _erase(self, options: dict[str, Any]) -> None:
         try:
             work = _actor(options) if options["actor"] is not None else _object(options)
             foreseen = work(dry_run=True)
@@ -57,9 +61,6 @@ class Command(BaseCommand):
                 self._say(work(dry_run=False), options)
         except KoherentError as error:
             raise refused(error) from error
-        except KeyboardInterrupt:
-            message = "Interrupted. Run the same command again: what is erased is not counted any more."
-            raise CommandError(message, returncode=INTERRUPTED) from None
 
     def _ask(self, foreseen: Any) -> None:
         question = f"{_text(foreseen, 'would be')}\nIt cannot be undone. Type 'erase' to go on: "

@@ -3,11 +3,11 @@
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from koherent.errors import KoherentError
-from koherent.management.arguments import INTERRUPTED, moment, refused, usage
+from koherent.management.arguments import interruptible, moment, refused, usage
 from koherent.management.progress import progress_bar
 from koherent.retention import PruneReport, prune
 from koherent.retention.pruning import chosen_models
@@ -45,7 +45,10 @@ class Command(BaseCommand):
             return sum(history.count() for history in histories)
 
         try:
-            with progress_bar(self.stderr, "prune", total) as progress:
+            with (
+                interruptible("What is deleted is committed; run the same command again to go on."),
+                progress_bar(self.stderr, "prune", total) as progress,
+            ):
                 report = prune(
                     before=before,
                     keep=options["keep"],
@@ -56,9 +59,6 @@ class Command(BaseCommand):
                 )
         except KoherentError as error:
             raise refused(error) from error
-        except KeyboardInterrupt:
-            message = "Interrupted. What is deleted is committed; run the same command again to go on."
-            raise CommandError(message, returncode=INTERRUPTED) from None
         self.stdout.write(_as_json(report) if options["json"] else _as_text(report))
 
 

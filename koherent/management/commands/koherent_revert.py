@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from koherent import audit, registry
 from koherent.errors import KoherentError
-from koherent.management.arguments import refused, usage
+from koherent.management.arguments import interruptible, refused, usage
 from koherent.management.progress import progress_bar
 from koherent.revert import Report, RevertPolicy, RevertStatus, Step, revert_assignation, revert_to
 
@@ -26,7 +26,7 @@ class Command(BaseCommand):
     help = (
         "Undoes what one assignation did, or gives one object the values of one of its entries. Shows the plan, asks, "
         "and applies exactly what was shown, or nothing. Exit status: 0 applied, or nothing to do; 1 nothing was "
-        "written, because of conflicts or at your word; 2 wrong arguments."
+        "written, because of conflicts or at your word; 2 wrong arguments; 130 interrupted."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -52,8 +52,9 @@ class Command(BaseCommand):
         if not (options["yes"] or options["dry_run"] or sys.stdin.isatty()):
             raise usage("There is nobody to ask: say --dry-run or --yes.")
         context = {"reason": options["reason"], **({"user": _user(options["user"])} if options["user"] else {})}
+        whole = interruptible("A revert is written whole or not at all; --dry-run shows what is left to do.")
         try:
-            with audit(**context), _Bars(self.stderr) as progress:
+            with whole, audit(**context), _Bars(self.stderr) as progress:
                 self._revert(_call(options, progress), options)
         except KoherentError as error:
             raise refused(error) from error
@@ -77,7 +78,8 @@ class Command(BaseCommand):
             for part in _json(report):
                 self.stdout.write(part, ending="")
         else:
-            self.stdout.write(_outcome(report))
+            applied = report.status is RevertStatus.APPLIED
+            self.stdout.write(_outcome(report), self.style.SUCCESS if applied else None)
         if report.status is RevertStatus.CONFLICTED:
             raise CommandError("Nothing was written.", returncode=1)
 
@@ -104,7 +106,7 @@ class Command(BaseCommand):
                 self.stdout.write(f"    {change.field}: +{_text(change.added or [])} -{_text(change.removed or [])}")
         for conflict in step.conflicts:
             entry = "" if conflict.entry is None else f" (see entry {conflict.entry[0]}:{conflict.entry[1]})"
-            self.stdout.write(f"  ! {conflict.code.value}: {conflict.message}{entry}")
+            self.stdout.write(f"  ! {self.style.ERROR(conflict.code.value)}: {conflict.message}{entry}")
 
 
 def _call(options: dict[str, Any], progress: "_Bars") -> Callable[..., Report]:

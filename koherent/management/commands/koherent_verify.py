@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from koherent.management.arguments import moment
+from koherent.management.arguments import interruptible, moment
 from koherent.management.options import add_walk_options, chosen_models, json_line
 from koherent.management.progress import progress_bar
 from koherent.verify import Finding, size, verify
@@ -16,7 +16,7 @@ from koherent.verify import Finding, size, verify
 class Command(BaseCommand):
     help = (
         "Compares each row of a tracked model with its latest entry, and each object's entries with each other. "
-        "Exit status: 0 the trail is whole, 1 something was found, 2 wrong usage."
+        "Exit status: 0 the trail is whole, 1 something was found, 2 wrong usage, 130 interrupted."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -28,6 +28,10 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        with interruptible("Not everything was looked at."):
+            self._verify(options)
+
+    def _verify(self, options: dict[str, Any]) -> None:
         using, as_json = options["database"], options["json"]
         since = moment("--since", options["since"])
         models = chosen_models(options["models"], using)

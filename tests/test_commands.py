@@ -1,0 +1,103 @@
+"""What all commands have in common: exit statuses, interrupts without a traceback, colours on a terminal only."""
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command, load_command_class
+
+import koherent
+from example_schema.models import Project, Tag
+
+pytestmark = pytest.mark.django_db
+COMMANDS = Path(koherent.__file__).parent / "management" / "commands"
+NAMES = sorted(path.stem for path in COMMANDS.glob("koherent_*.py"))
+WORK = {
+    "koherent_adopt_actors": ([], "adopt_actors"),
+    "koherent_baseline": ([], "record_baseline"),
+    "koherent_erase": (["--actor", "7", "--dry-run"], "_actor"),
+    "koherent_prune": (["--older-than", "1d"], "prune"),
+    "koherent_revert": (["--assignation", "work", "--dry-run"], "revert_assignation"),
+    "koherent_verify": ([], "verify"),
+}
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def work(db: None) -> None:
+    with koherent.audit(assignation_id="work"):
+        Project.objects.create(name="Moon")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_help_says_its_exit_statuses(name: str) -> None:
+    text = load_command_class("koherent", name).help
+    # koherent_adopt is makemigrations, and ends as that does.
+    assert name == "koherent_adopt" or "Exit status: 0 " in text
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_an_interrupt_has_a_status_and_a_sentence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments, function = WORK[name]
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"koherent.management.commands.{name}.{function}", interrupted)
+    with pytest.raises(CommandError, match=r"^Interrupted\. ") as caught:
+        call_command(name, *arguments, stdout=io.StringIO(), stderr=io.StringIO())
+    assert caught.value.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("stream", "options", "coloured"),
+    [(Terminal, {}, True), (Terminal, {"no_color": True}, False), (io.StringIO, {}, False)],
+)
+@pytest.mark.parametrize("command", ["koherent_verify", "koherent_revert"])
+def test_colours_are_for_terminals(
+    command: str,
+    stream: Callable[[], io.StringIO],
+    options: dict[str, Any],
+    coloured: bool,
+    work: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("django.core.management.color.supports_color", lambda: stream is Terminal)
+    out = stream()
+    arguments = ["--assignation", "work", "--yes"] if command == "koherent_revert" else []
+    call_command(command, *arguments, stdout=out, stderr=io.StringIO(), **options)
+    assert ("\x1b[" in out.getvalue()) is coloured
+
+
+def test_a_real_process_ends_with_the_status(tmp_path: Path) -> None:
+    environment = {**os.environ, "EXAMPLE_SQLITE": str(tmp_path / "commands.sqlite3"), "EXAMPLE_DB": "sqlite"}
+    run = [sys.executable, "-m", "django"]
+
+    def status(*arguments: str) -> int:
+        return subprocess.run([*run, *arguments], env=environment, capture_output=True, check=False).returncode
+
+    assert status("migrate", "--verbosity", "0") == 0
+    assert [status("koherent_verify"), status("koherent_verify", "--model", "nothing.here")] == [0, 2]
+
+
+def test_bars_are_for_terminals(work: None) -> None:
+    Tag.objects.create(name="raw")
+    bars = {}
+    for stream in (Terminal, io.StringIO):
+        bars[stream] = stream()
+        call_command("koherent_verify", stdout=io.StringIO(), stderr=bars[stream])
+    assert "example_schema.tag: 100%" in bars[Terminal].getvalue()
+    assert bars[io.StringIO].getvalue() == ""
