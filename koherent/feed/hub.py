@@ -35,6 +35,7 @@ BACKOFF_SECONDS = (0.2, 30.0)
 REJOIN_SECONDS = 3_600.0
 LEAVE_SECONDS = 2.0
 RECENT = 1_000
+RECHECK_SECONDS = 0.5
 logger = logging.getLogger("koherent.feed")
 
 
@@ -50,7 +51,7 @@ class Hub:
         self.last_read = time.monotonic()
         self.listening = not reaches_others()
         self.admission = Admission(self)
-        self._recheck = False
+        self._recheck, self._rechecked = False, -RECHECK_SECONDS
         self._recent: deque[tuple[str, int]] = deque(maxlen=RECENT)
         self._ready: asyncio.Future[None] = loop.create_future()
         # One thread with one connection, kept while there are subscribers.
@@ -167,7 +168,7 @@ class Hub:
 
     async def _hand_out(self, batch: Batch) -> None:
         self._recent.extend(item.pair for item in batch.items)
-        recheck, self._recheck = self._recheck, False
+        recheck = self._due_recheck()
         shared = Shared(tuple(batch.items), batch.position, self, self.everybody, recheck=recheck)
         if recheck:
             # What waits in their queues was prepared for the rights of before.
@@ -184,6 +185,17 @@ class Hub:
                 logger.exception("the feed cannot prepare a batch for its subscribers", extra=event("prepare_failed"))
         for subscription in self._subscriptions:
             subscription.put(shared)
+
+    def _due_recheck(self) -> bool:
+        """Whether rights are to be looked up now: at once, but where accounts are saved all the time, not each time."""
+        wait = self._rechecked + RECHECK_SECONDS - time.monotonic()
+        if not self._recheck:
+            return False
+        if wait > 0:
+            self._loop.call_later(wait, self._rung.set)
+            return False
+        self._recheck, self._rechecked = False, time.monotonic()
+        return True
 
     @staticmethod
     def _may_wait(subscription: Subscription, batch: Shared) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime as dt
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -306,6 +307,31 @@ async def test_an_idle_stream_ends_at_once(
     await do(lambda: Tag.objects.create(name="seen"))
     assert names(await entries(other, 1)) == ["seen"]
     await other.aclose()
+
+
+async def test_accounts_that_are_saved_all_the_time_do_not_keep_the_hub_busy(
+    root: Viewer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many saves in a row are few look-ups, and the last one still counts."""
+    looked_up: list[int] = []
+
+    def counted(everybody: Any) -> Any:
+        looked_up.append(len(everybody))
+        return examine(everybody)
+
+    stream = subscribe(root)
+    first = await following(stream)
+    monkeypatch.setattr("koherent.feed.batch.examine", counted)
+    monkeypatch.setattr(hubs, "RECHECK_SECONDS", 2.0)
+    began = time.monotonic()
+    for number in range(20):
+        root.user.first_name = f"name {number}"
+        await do(root.user.save)
+    await do(deactivate, root.user)
+    with pytest.raises(Unauthenticated) as caught:
+        await following(stream)
+    assert caught.value.extensions["cursor"] == first.cursor
+    assert len(looked_up) <= 2 + (time.monotonic() - began) / 2.0
 
 
 async def until(condition: Callable[[], object]) -> None:
