@@ -1,10 +1,12 @@
-"""What the documentation site is made of besides its pages: the GraphQL reference, from the schema itself.
+"""What the site is made of besides its pages: the GraphQL reference, from the schema itself; no links out of ``docs/``.
 
 mkdocs calls ``on_page_markdown`` for each page.
 """
 
 import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import django
@@ -17,14 +19,25 @@ from graphql import (
     GraphQLUnionType,
     build_schema,
 )
+from mkdocs.exceptions import PluginError
 
 MARK = "<!-- the types of the schema -->"
+LEAVING = re.compile(r"\[([^\]]*)\]\(\.\./([^)#]+)(?:#[^)]*)?\)")
+ROOT = Path(__file__).parent
 ROOTS = ("Query", "Mutation", "Subscription")
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """The page, with the reference in place of its mark."""
+    """The page, with the reference in place of its mark, and paths for links to what is not on the site."""
+    markdown = LEAVING.sub(_path, markdown)
     return markdown.replace(MARK, "\n".join(_reference())) if MARK in markdown else markdown
+
+
+def _path(link: re.Match[str]) -> str:
+    text, path = link[1], link[2]
+    if not (ROOT / path).exists():
+        raise PluginError(f"there is no {path}")
+    return f"{text} (`{path}`)" if text.strip("`") != path else f"`{path}`"
 
 
 def _reference() -> Iterator[str]:

@@ -1,9 +1,6 @@
 """What all commands have in common: exit statuses, interrupts without a traceback, colours on a terminal only."""
 
 import io
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,15 +79,13 @@ def test_colours_are_for_terminals(
     assert ("\x1b[" in out.getvalue()) is coloured
 
 
-def test_a_real_process_ends_with_the_status(tmp_path: Path) -> None:
-    environment = {**os.environ, "EXAMPLE_SQLITE": str(tmp_path / "commands.sqlite3"), "EXAMPLE_DB": "sqlite"}
-    run = [sys.executable, "-m", "django"]
-
-    def status(*arguments: str) -> int:
-        return subprocess.run([*run, *arguments], env=environment, capture_output=True, check=False).returncode
-
-    assert status("migrate", "--verbosity", "0") == 0
-    assert [status("koherent_verify"), status("koherent_verify", "--model", "nothing.here")] == [0, 2]
+def test_a_shell_sees_the_status(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["manage.py", "koherent_verify", "--model", "nothing.here"]
+    with pytest.raises(SystemExit) as ended:
+        load_command_class("koherent", "koherent_verify").run_from_argv(argv)
+    told = capsys.readouterr()
+    assert (ended.value.code, told.out) == (2, "")
+    assert told.err.startswith("CommandError: nothing.here is not a tracked model of this database.")
 
 
 def test_bars_are_for_terminals(work: None) -> None:
