@@ -237,7 +237,7 @@ deep: $(READY) ## the long tier: three random orders, memory ceilings and plans 
 	REVERT_EXAMPLES=300 EXAMPLE_DB=postgres $(RUN) -m pytest --timeout=3600 --ds=tests.wide.settings tests/wide/revert/test_machine.py $(PYTEST_ARGS)
 	FUZZ_EXAMPLES=2000 FUZZ_SECONDS=300 $(RUN) -m pytest tests/security/test_fuzz.py $(PYTEST_ARGS)
 	FUZZ_EXAMPLES=500 FUZZ_SECONDS=300 $(ON_POSTGRES) $(RUN) -m pytest tests/security/test_fuzz.py $(PYTEST_ARGS)
-	FEED_TRANSACTIONS=450 $(ON_POSTGRES) $(RUN) -m pytest --timeout=1200 tests/postgres/test_commit_order.py $(PYTEST_ARGS)
+	FEED_TRANSACTIONS=450 $(ON_POSTGRES) $(RUN) -m pytest --timeout=1200 tests/postgres/test_commit_order.py tests/postgres/test_commit_order_streams.py $(PYTEST_ARGS)
 	REVERT_ROUNDS=500 EXAMPLE_DB=postgres $(RUN) -m pytest --timeout=3600 tests/postgres/test_revert_races.py $(PYTEST_ARGS)
 	for seed in 1 2 3; do \
 		$(RUN) -m pytest -p no:cacheprovider --randomly-seed=$$seed $(PYTEST_ARGS) && \
