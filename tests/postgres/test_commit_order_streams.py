@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from tests.feed.conftest import do
 
 pytestmark = pytest.mark.django_db(transaction=True)
 #: Of each of eight writers; 450 make more than ten thousand entries.
-TRANSACTIONS = int(os.environ.get("FEED_TRANSACTIONS", "15"))
+TRANSACTIONS = int(os.environ.get("FEED_TRANSACTIONS", "20"))
 WRITERS = READERS = 8
 #: What the feed reads at once here.
 BATCH = 25
@@ -29,19 +30,23 @@ BATCH = 25
 PATIENCE_SECONDS = 60.0
 
 
-def write(seed: int) -> None:
-    """Creates tags and changes projects that all writers share; dawdles, and now and then takes everything back."""
+def write(seed: int, turns: threading.Semaphore) -> None:
+    """Creates tags and changes projects that all writers share; dawdles, and now and then takes everything back.
+
+    Each transaction waits for a turn, which readers give: so they read while others write, however slow the machine is.
+    """
     dice = random.Random(seed)
     try:
         for number in range(TRANSACTIONS):
+            turns.acquire()
             with transaction.atomic():
                 for part in range(dice.randint(1, 4)):
                     Tag.objects.create(name=f"{seed}-{number}-{part}")
                 with connection.cursor() as cursor:
-                    cursor.execute("SELECT pg_sleep(%s)", [dice.random() * 0.01])
+                    cursor.execute("SELECT pg_sleep(%s)", [dice.random() ** 2 * 0.1])
                 # In the order of their keys, so that no two wait for each other.
                 for project in Project.objects.order_by("pk"):
-                    if dice.random() < 0.3:
+                    if dice.random() < 0.05:
                         project.description = f"{seed}-{number}"
                         project.save()
                 if dice.random() < 0.1:
@@ -57,6 +62,7 @@ class Reader:
     viewer: Viewer
     cursor: str
     dice: random.Random
+    turns: threading.Semaphore
     seen: Counter[tuple[str, int]] = field(default_factory=Counter)
     streams: int = 0
     most_twice: int = 0
@@ -81,12 +87,13 @@ class Reader:
                 aclosing(subscribe(self.viewer, after=self.cursor)) as stream,
             ):
                 async for item in stream:
+                    self.turns.release()
                     twice += self._take(item)
                     rest -= 1
                     if not rest:
                         break
         except TimeoutError:
-            pass
+            self.turns.release()
         self.most_twice = max(self.most_twice, twice)
 
     def _take(self, item: FeedItem) -> bool:
@@ -114,12 +121,13 @@ async def test_streams_that_are_cut_off_at_random_lose_nothing(
     settings.KOHERENT = {"FEED_QUEUE": BATCH}
     await do(lambda: [Project.objects.create(name=f"shared {number}") for number in range(3)])
     before, cursor = await do(committed), await do(current_cursor)
-    readers = [Reader(root, cursor, random.Random(seed)) for seed in range(READERS)]
+    turns = threading.Semaphore(WRITERS)
+    readers = [Reader(root, cursor, random.Random(seed), turns) for seed in range(READERS)]
     loop = asyncio.get_running_loop()
     wanted: asyncio.Future[set[tuple[str, int]]] = loop.create_future()
     reading = [asyncio.create_task(reader.until(wanted)) for reader in readers]
     with ThreadPoolExecutor(WRITERS) as pool:
-        await asyncio.gather(*(loop.run_in_executor(pool, write, seed) for seed in range(WRITERS)))
+        await asyncio.gather(*(loop.run_in_executor(pool, write, seed, turns) for seed in range(WRITERS)))
     entries = await do(committed) - before
     wanted.set_result(entries)
     await asyncio.gather(*reading)
