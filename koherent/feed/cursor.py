@@ -265,6 +265,7 @@ def _table(connection: BaseDatabaseWrapper, tracked: TrackedModel) -> str:
 def read_since(position: Position, limit: int, using: str = DEFAULT_DB_ALIAS) -> Batch:
     """Up to ``limit`` entries committed after ``position``, in the order of their transactions, each object's in order.
 
+    Where a limit parts two transactions that waited for each other, an object's entries may come the other way round.
     Never skips: what is not returned lies after the returned position. One or two statements.
     """
     connection = connections[using]

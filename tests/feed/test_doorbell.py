@@ -57,6 +57,28 @@ def test_a_commit_rings_and_a_rollback_does_not(layer: Recording) -> None:
     assert layer.sent == [("koherent.feed", {"type": "koherent.feed", "from": doorbell.process, "rows": [row]})]
 
 
+def test_a_savepoint_that_is_rolled_back_rings_for_nothing(layer: Recording) -> None:
+    rung: list[None] = []
+    poke = lambda: rung.append(None)  # noqa: E731
+    doorbell.add(poke)
+    try:
+        with transaction.atomic(), transaction.atomic():
+            Tag.objects.create(name="gone")
+            transaction.set_rollback(True)
+        assert doorbell.finish()
+        assert (rung, layer.sent) == ([], [])
+        with transaction.atomic():
+            with transaction.atomic():
+                Tag.objects.create(name="gone too")
+                transaction.set_rollback(True)
+            Tag.objects.create(name="kept")
+    finally:
+        doorbell.remove(poke)
+    assert doorbell.finish()
+    row = ["example_schema.tag", Tag.history.get().history_id]
+    assert [message["rows"] for _, message in layer.sent] == [[row]]
+
+
 def test_of_many_rows_the_message_only_says_so(layer: Recording) -> None:
     with transaction.atomic():
         for number in range(ROWS + 1):

@@ -109,7 +109,7 @@ def committed() -> set[tuple[str, int]]:
     """All entries that there are."""
     found: set[tuple[str, int]] = set()
     for model in (Tag, Project):
-        history: Any = model.history  # type: ignore[attr-defined]
+        history: Any = model.history
         found |= {(model._meta.label_lower, key) for key in history.values_list("pk", flat=True)}
     return found
 
