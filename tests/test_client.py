@@ -8,6 +8,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from gql import Client, gql
+from gql.transport.httpx import HTTPXTransport
 
 from koherent.client import assignation, extensions, headers, on_request, on_request_async
 from koherent.errors import BadAssignationId, BadHeader
@@ -49,6 +51,19 @@ async def test_tasks_have_their_own() -> None:
             {"x-assignation-id": "one"},
             {"x-assignation-id": "two"},
         ]
+
+
+def test_gql_sends_it_by_the_same_hook() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"data": {"__typename": request.headers.get("x-assignation-id", "none")}})
+
+    hooks = {"request": [on_request]}
+    transport = HTTPXTransport("http://server/graphql", transport=httpx.MockTransport(answer), event_hooks=hooks)
+    with Client(transport=transport) as session:
+        query = gql("{ __typename }")
+        with assignation("import-42"):
+            assert session.execute(query) == {"__typename": "import-42"}
+        assert session.execute(query) == {"__typename": "none"}
 
 
 def test_other_clients_take_headers_or_extensions() -> None:
