@@ -43,8 +43,9 @@ class _Deletions:
             for start in range(0, len(values), recorder.BATCH):
                 owners = owners_of(m2m, self.using, attname, values[start : start + recorder.BATCH])
                 self.owners.setdefault(tracked, {}).update(dict.fromkeys(owners))
-        while self.objects:
-            tracked, pks = self.objects.popitem()
+        # In the order in which Django deletes them, so that two deletions wait for each other and no more.
+        objects, self.objects = self.objects, {}
+        for tracked, pks in objects.items():
             recorder.record(tracked, self.using, pks, "-")
 
 

@@ -213,6 +213,12 @@ class Statements:
         which = f"{self.live_key} {self._several(0)}"
         return f"SELECT 1 FROM {self._tables()} WHERE {which} ORDER BY {self.live_key} FOR {strength}"
 
+    def hold_links(self, m2m: M2MTracked) -> str:
+        """PostgreSQL: lock the links of some objects, in the order of their keys; parameters: ``keys()``."""
+        source, key = (quote(_link_column(m2m, name)) for name in (m2m.source_attname, m2m.through._meta.pk.attname))
+        table = quote(m2m.through._meta.db_table)
+        return f"SELECT 1 FROM {table} t WHERE t.{source} = ANY(%s::{self.pk_type}[]) ORDER BY t.{key} FOR UPDATE"
+
     def copy_links(self, m2m: M2MTracked, count: int) -> str:
         """Copy the live links of the owners of some entries; parameters: ``own_values()``, ``keys()`` of their ids."""
         columns = [quote(f.column) for f in m2m.through._meta.concrete_fields]

@@ -151,13 +151,16 @@ def write_new(
 def _hold(tracked: TrackedModel, connection: BaseDatabaseWrapper, prepared: Sequence[Any], *, going: bool) -> None:
     """Wait for others who write to these objects, so that the entry follows theirs and knows what they did.
 
-    An UPDATE holds its rows already; a DELETE and a change of links come to them later, or never. SQLite has one
+    An UPDATE holds its rows already; a DELETE and a change of links come to them later, or never. Links first, then
+    their owners: Django deletes in that order, reverts lock in it, and nobody may wait for each other. SQLite has one
     writer at a time.
     """
     if connection.vendor == "postgresql":
-        texts = statements(tracked, connection)
+        texts, keys = statements(tracked, connection), statements(tracked, connection).keys(prepared)
         with connection.cursor() as cursor:
-            cursor.execute(texts.hold(going), texts.keys(prepared))
+            for m2m in tracked.m2m if going else ():
+                cursor.execute(texts.hold_links(m2m), keys)
+            cursor.execute(texts.hold(going), keys)
 
 
 def _write(
