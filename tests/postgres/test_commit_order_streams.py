@@ -40,7 +40,7 @@ def write(seed: int, turns: threading.Semaphore) -> None:
         for number in range(TRANSACTIONS):
             turns.acquire()
             with transaction.atomic():
-                for part in range(dice.randint(1, 4)):
+                for part in range(dice.randint(2, 5)):
                     Tag.objects.create(name=f"{seed}-{number}-{part}")
                 with connection.cursor() as cursor:
                     cursor.execute("SELECT pg_sleep(%s)", [dice.random() ** 2 * 0.1])
@@ -131,7 +131,7 @@ async def test_streams_that_are_cut_off_at_random_lose_nothing(
     entries = await do(committed) - before
     wanted.set_result(entries)
     await asyncio.gather(*reading)
-    assert len(entries) > TRANSACTIONS * WRITERS * 2
+    assert len(entries) > TRANSACTIONS * WRITERS * 2.8
     assert [len(entries - set(reader.seen)) for reader in readers] == [0] * READERS
     assert [set(reader.seen) - entries for reader in readers] == [set()] * READERS
     assert min(reader.streams for reader in readers) > 3
