@@ -151,7 +151,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--subscribers", type=int, default=300)
-    parser.add_argument("--rate", type=float, default=4.0, help="entries a second of each of the two writers")
+    parser.add_argument("--rate", type=float, default=1.5, help="entries a second of each of the two writers")
     options = parser.parse_args()
     os.environ.update(
         DJANGO_SETTINGS_MODULE="tests.soak.settings",
