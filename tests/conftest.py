@@ -13,6 +13,8 @@ from django.core.management import call_command
 from django.db import connections
 from django.test import override_settings
 
+from koherent import commits
+from koherent.feed.doorbell import Doorbell
 from koherent.policy import Viewer
 
 
@@ -88,3 +90,12 @@ def admin(db: None) -> User:
 def viewer(admin: User) -> Viewer:
     """Who asks, as a superuser: sees and may everything."""
     return Viewer(user=admin)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Doorbell]:
+    """The doorbell of another process: commits of this one ring it, and no hub here hears but through the layer."""
+    other = Doorbell()
+    monkeypatch.setattr(commits, "on_committed", [lambda using, keys: other.ring(keys)])
+    yield other
+    assert other.finish(10.0)

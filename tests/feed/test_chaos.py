@@ -6,7 +6,6 @@ What is committed here rings as another process would: through the layer alone.
 import asyncio
 import random
 import threading
-from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any, ClassVar
 
@@ -14,7 +13,6 @@ import pytest
 from channels.layers import BaseChannelLayer, InMemoryChannelLayer, channel_layers
 
 from example_schema.models import Tag
-from koherent import commits
 from koherent.conf import settings as conf
 from koherent.feed import hub as hubs
 from koherent.feed import subscribe
@@ -78,15 +76,6 @@ class Chaos(BaseChannelLayer):  # type: ignore[misc]
         for loop, queue in list(self.members.values()):
             for each in messages:
                 loop.call_soon_threadsafe(queue.put_nowait, each)
-
-
-@pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Doorbell]:
-    """The doorbell of another process: commits of this one ring it, and no hub here hears but through the layer."""
-    other = Doorbell()
-    monkeypatch.setattr(commits, "on_committed", [lambda using, keys: other.ring(keys)])
-    yield other
-    assert other.finish(5.0)
 
 
 @pytest.mark.parametrize("fault", Chaos.faults)

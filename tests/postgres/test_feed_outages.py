@@ -18,7 +18,6 @@ from django.db import connection, connections
 from django.db.utils import InterfaceError, OperationalError
 
 from example_schema.models import Tag
-from koherent import commits
 from koherent.conf import settings as conf
 from koherent.feed import hub as hubs
 from koherent.feed import subscribe
@@ -88,15 +87,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Redis]:
     monkeypatch.setitem(channel_layers.backends, conf().feed_layer, layer)
     yield made
     made.stop()
-
-
-@pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Doorbell]:
-    """Commits of this process ring as another's would: through Redis alone."""
-    other = Doorbell()
-    monkeypatch.setattr(commits, "on_committed", [lambda using, keys: other.ring(keys)])
-    yield other
-    assert other.finish(10.0)
 
 
 def poll_every(settings: Any, seconds: float) -> None:
