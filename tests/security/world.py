@@ -56,6 +56,9 @@ class World:
             self.image.name = "one"
             self.image.save()
         with self.openly("more"):
+            # Two hidden entries lie between this one and the visible one before it.
+            self.image.width = 8
+            self.image.save()
             self.tag = Tag.objects.create(name=OF_TAGS)
             self.dataset.tags.add(self.tag)
             self.dataset.status = Dataset.Status.PUBLISHED
