@@ -63,6 +63,13 @@ $(KANTE_READY): requirements/kante.txt
 kante: $(KANTE_READY) ## attribution in a project of Kante and authentikate, with their pins (Python 3.12 or newer)
 	.venv-kante/bin/python -m pytest --ds=tests.kante.settings tests/kante $(PYTEST_ARGS)
 
+.PHONY: koherent4
+koherent4: $(KANTE_READY) $(BENCH4_VENV)/.ready ## a project moves here from koherent 4.1.1, as docs/koherent4.md says (a running PostgreSQL)
+	for database in sqlite postgres; do \
+		EXAMPLE_DB=$$database KOHERENT4_PYTHON=$(CURDIR)/$(BENCH4_VENV)/bin/python \
+			.venv-kante/bin/python -m pytest tests/koherent4 $(PYTEST_ARGS) || exit 1; \
+	done
+
 .PHONY: browser screenshots chromium
 BROWSER_READY = .venv-browser/.ready
 BROWSER ?= $(shell command -v chromium || command -v chromium-browser)
@@ -248,6 +255,7 @@ deep: $(READY) ## the long tier: three random orders, memory ceilings and plans 
 	$(MAKE) clients-generated
 	$(MAKE) docs
 	$(MAKE) package
+	$(MAKE) koherent4
 	$(MAKE) matrix
 	$(MAKE) clients-graphql-ws
 

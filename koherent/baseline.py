@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.fields import NOT_PROVIDED
 from django.utils import timezone
 
 from koherent import diff
@@ -147,6 +148,9 @@ class _Writer:
         self.history = self.quote(tracked.history_model._meta.db_table)
         self.key = self.quote(self.history_column(self.pk.name))
         self.live_key = f"m0.{self.quote(self.pk.column)}"
+        names = {f.name for f in tracked.history_model._meta.concrete_fields}
+        # ``related_name`` asks for a way from the object to its entries.
+        self.relation = [self.quote(self.history_column(name)) for name in names & {"history_relation"}]
         self.ancestry: list[Any] = [tracked.model]
         self.tables = self.quote(tracked.model._meta.db_table) + " m0"
         for parent in tracked.model._meta.get_parent_list():
@@ -214,8 +218,9 @@ class _Writer:
     def insert(self, action: str, keys: Sequence[Any], condition: str = "") -> int:
         if not keys:
             return 0
-        columns = [self.quote(self.history_column(f.name)) for f in self.tracked.fields]
+        columns = [self.quote(self.history_column(f.name)) for f in self.tracked.fields] + self.relation
         values = [f"m{self.ancestry.index(f.model)}.{self.quote(f.column)}" for f in self.tracked.fields]
+        values += [self.live_key for _ in self.relation]
         which, params = self.among(keys)
         constants = self.constants(action, {}, self.tracked.field_set)
         ids = self.insert_select(
@@ -238,7 +243,7 @@ class _Writer:
         live = f"SELECT 1 FROM {self.tables} WHERE {self.live_key} = o.{self.key}"
         later = f"SELECT 1 FROM {self.history} n WHERE n.{self.key} = o.{self.key} AND n.history_id > o.history_id"
         before = f"SELECT MAX(b.history_id) FROM {self.history} b WHERE b.{self.key} = n.{self.key}"
-        columns = [self.quote(self.history_column(f.name)) for f in self.tracked.fields]
+        columns = [self.quote(self.history_column(f.name)) for f in self.tracked.fields] + self.relation
         with transaction.atomic(using=self.using):
             for (field_set, erased), group in self.by_kind(ids).items():
                 new = self.insert_select(
@@ -277,7 +282,8 @@ class _Writer:
         return groups
 
     def constants(self, action: str, metadata: dict[str, Any], field_set: int | None) -> dict[str, Any]:
-        return {
+        copied = [f.name for f in self.tracked.fields]
+        stamp = {
             "history_date": timezone.now(),
             "history_type": action,
             "history_change_reason": self.reason,
@@ -287,16 +293,12 @@ class _Writer:
             "position": 0,
             "field_set": field_set,
         }
+        return {**_own_values(self.tracked.history_model, [*copied, *stamp, "history_relation"]), **stamp}
 
     def insert_select(
         self, columns: list[str], values: list[str], constants: dict[str, Any], source: str, params: Sequence[Any]
     ) -> list[int]:
-        marks, given = [], []
-        for name, value in constants.items():
-            field: Any = self.tracked.history_model._meta.get_field(name)
-            # PostgreSQL would take an untyped constant of a SELECT for text.
-            marks.append(f"CAST(%s AS {field.db_type(self.connection)})" if self.postgres else "%s")
-            given.append(field.get_db_prep_save(value, self.connection))
+        marks, given = self.marks(self.tracked.history_model, constants)
         columns = [*columns, *(self.quote(self.history_column(name)) for name in constants)]
         rows = self.run(
             f"INSERT INTO {self.history} ({', '.join(columns)}) SELECT {', '.join([*values, *marks])} "
@@ -305,17 +307,42 @@ class _Writer:
         )
         return [int(row[0]) for row in rows]
 
+    def marks(self, model: Any, constants: dict[str, Any]) -> tuple[list[str], list[Any]]:
+        marks, given = [], []
+        for name, value in constants.items():
+            field: Any = model._meta.get_field(name)
+            # PostgreSQL would take an untyped constant of a SELECT for text.
+            marks.append(f"CAST(%s AS {field.db_type(self.connection)})" if self.postgres else "%s")
+            given.append(field.get_db_prep_save(value, self.connection))
+        return marks, given
+
     def copy_links(self, m2m: M2MTracked, source: str, ids: Sequence[int]) -> None:
         """Links ``l`` of ``source`` for the new entries ``n`` of ``ids``."""
         if not ids:
             return
+        links: Any = m2m.history_model
+        own = _own_values(links, [*(f.name for f in m2m.through._meta.concrete_fields), "history"])
+        marks, given = self.marks(links, own)
         columns = [self.quote(f.column) for f in m2m.through._meta.concrete_fields]
+        into = [*columns, "history_id", *(self.quote(links._meta.get_field(name).column) for name in own)]
+        values = [*(f"l.{column}" for column in columns), "n.history_id", *marks]
         self.run(
-            f"INSERT INTO {self.quote(m2m.history_model._meta.db_table)} ({', '.join(columns)}, history_id) "
-            f"SELECT {', '.join(f'l.{column}' for column in columns)}, n.history_id FROM {source} "
+            f"INSERT INTO {self.quote(links._meta.db_table)} ({', '.join(into)}) "
+            f"SELECT {', '.join(values)} FROM {source} "
             f"WHERE n.history_id IN ({', '.join(['%s'] * len(ids))})",
-            ids,
+            [*given, *ids],
         )
+
+
+def _own_values(model: Any, known: Sequence[str]) -> dict[str, Any]:
+    """The defaults of columns that the team's own bases bring; those without one stay null, as far as they may."""
+    return {
+        f.name: value
+        for f in model._meta.concrete_fields
+        if not (f.primary_key or f.generated or f.name in known)
+        and f.db_default is NOT_PROVIDED
+        and (value := f.get_default()) is not None
+    }
 
 
 def _column(model: Any, attname: str) -> str:

@@ -60,6 +60,9 @@ if "CLIENTS_PYTHON" not in os.environ:
 # Builds and installs the package: `make package`.
 if "BUILT_PACKAGE" not in os.environ:
     collect_ignore.append("package")
+# Needs an environment with koherent 4.1.1 besides: `make koherent4`.
+if "KOHERENT4_PYTHON" not in os.environ:
+    collect_ignore.append("koherent4")
 # A client from npm: `make clients-graphql-ws`. Both servers run on a SQLite file of their own, so once is enough.
 if "GRAPHQL_WS" not in os.environ:
     collect_ignore.append("sockets/test_graphql_ws.py")

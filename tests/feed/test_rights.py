@@ -403,8 +403,10 @@ async def test_a_checkpoint_never_lies_beyond_what_waits_for_the_subscriber(
         assert names(await entries(resumed, 1)) == ["meanwhile"]
 
 
-async def test_reading_for_many_subscribers_costs_what_one_costs(root: Viewer) -> None:
+async def test_reading_for_many_subscribers_costs_what_one_costs(root: Viewer, settings: Any) -> None:
     """Statements in the hub's thread for one batch, at one subscriber and at many, of one account and of several."""
+    # On a slow machine a poll would read in between.
+    settings.KOHERENT = {"FEED_POLL_SECONDS": 600.0}
     users = await do(lambda: [reader(f"reader {number}", *VIEWS) for number in range(10)])
     counts: list[int] = []
     for several in ([root.user], [root.user] * 30, [users[0]], [users[number % 10] for number in range(30)]):

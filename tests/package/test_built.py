@@ -17,7 +17,7 @@ from tests.test_readme import check_quick_start, run_quick_start
 ROOT = Path(__file__).parents[2]
 NEEDED = {
     "koherent/py.typed",
-    "koherent/migrations/0001_initial.py",
+    "koherent/migrations/0001_trail.py",
     "koherent/templates/koherent/admin/revert.html",
     "koherent/static/koherent/admin.css",
     "koherent/management/commands/koherent_revert.py",

@@ -11,6 +11,7 @@ from simple_history.exceptions import RelatedNameConflictError
 
 import koherent
 from koherent import checks, registry
+from koherent.baseline import record_baseline
 from koherent.fields import HistoryField
 from tests.wide.models import Elsewhere, Instrument, Unit
 from tests.wide.option_models import (
@@ -64,6 +65,30 @@ def test_related_name_outlives_the_object() -> None:
     key = named.pk
     named.delete()
     assert entries(Named, "history_relation_id") == [("+", key), ("-", key)]
+
+
+def test_a_baseline_and_a_repair_fill_what_related_name_and_bases_bring() -> None:
+    unit = Unit.objects.create(name="m")
+    with koherent.pause():
+        named, based = Named.objects.create(name="n"), Based.objects.create(name="b")
+        based.units.add(unit)
+    keys = named.pk, based.pk
+    token = tenant.set("blue")
+    try:
+        for repair in (False, True):
+            for model in (Named, Based):
+                tracked = registry.for_model(model)
+                assert tracked is not None
+                record_baseline(tracked, repair=repair)
+            with koherent.pause():
+                Named.objects.all().delete()
+                Based.objects.all().delete()
+    finally:
+        tenant.reset(token)
+    assert entries(Named, "history_relation_id") == [("+", keys[0]), ("-", keys[0])]
+    assert entries(Based, "tenant", "checked", "remark") == [("+", "blue", False, None), ("-", "blue", False, None)]
+    links = Based.history.model.units.model.objects.order_by("m2m_history_id")
+    assert list(links.values_list("based_id", "unit_id", "tenant")) == [(keys[1], unit.pk, "blue")] * 2
 
 
 def test_related_name_must_not_be_the_fields_own() -> None:
