@@ -22,7 +22,7 @@ def adopt_actors(
     Only entries without an actor are touched, ``chunk`` ids in a transaction: run again, it does what is missing.
     """
     history: Any = tracked.history_model._base_manager.using(using)
-    accounts: Any = get_user_model()._base_manager.using(using)
+    accounts: Any = get_user_model()._base_manager
     rows = history.order_by("history_id").values_list("history_id", "history_user_id", "actor_id")
     written, last = 0, -1
     while page := list(rows.filter(history_id__gt=last)[:chunk]):

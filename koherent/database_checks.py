@@ -7,7 +7,8 @@ from django.apps import AppConfig
 from django.core.checks import CheckMessage, Tags, Warning, register
 from django.db import connections
 
-from koherent.verify import foreign_positions, models_on
+from koherent.registry import tracked_on
+from koherent.verify import foreign_positions
 
 
 @register(Tags.database)
@@ -23,7 +24,7 @@ def check_positions(
         if connections[alias].vendor != "postgresql":
             continue
         ready = _tables_with_position(alias)
-        for tracked in models_on(alias):
+        for tracked in tracked_on(alias):
             if tracked.history_model._meta.db_table.strip('"') not in ready:
                 continue
             for finding in foreign_positions(tracked, alias):

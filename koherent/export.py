@@ -9,7 +9,7 @@ from django.db.models import Model
 
 from koherent.diff import FieldChange
 from koherent.policy import Policy, Scope, Viewer
-from koherent.registry import TrackedModel, tracked_models
+from koherent.registry import TrackedModel, tracked_on
 from koherent.timeline import Entry, Filters, Position, Wanted
 from koherent.timeline.pages import Window, stretch
 
@@ -59,7 +59,7 @@ class Unrestricted(Policy):
 
 def unrestricted() -> Scope:
     """A scope in which everything is visible. For trusted code: nobody is asked."""
-    return Scope(viewer=Viewer(user=None), policy=Unrestricted(), models=tracked_models())
+    return Scope(viewer=Viewer(user=None), policy=Unrestricted(), models=tracked_on())
 
 
 def entries(scope: Scope, filters: Filters | None = None, *, after: str | None = None) -> Iterator[Entry]:

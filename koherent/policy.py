@@ -12,7 +12,7 @@ from django.utils.module_loading import import_string
 
 from koherent.conf import settings
 from koherent.errors import Forbidden, Unauthenticated
-from koherent.registry import TrackedModel, for_model, tracked_models
+from koherent.registry import TrackedModel, for_model, tracked_on
 from koherent.request import RequestInfo
 
 Action: TypeAlias = Literal["+", "~", "-"]
@@ -82,7 +82,7 @@ class Policy:
         """
         if not viewer.is_active:
             return None
-        visible = self.viewable_models(viewer, tracked_models())
+        visible = self.viewable_models(viewer, tracked_on())
         others = {model for tracked in visible for model in tracked.targets if for_model(model) is None}
         return (
             frozenset((tracked.label, self.redacted_fields(viewer, tracked)) for tracked in visible),
@@ -176,7 +176,7 @@ class Scope:
     @cached_property
     def sees_everything(self) -> bool:
         """Whether no model, row or field is hidden, so that it does not matter what a text was made of."""
-        every = tracked_models()
+        every = tracked_on()
         return not self.hides_rows and set(every) <= set(self.models) and not any(map(self.redacted, every))
 
     @property
@@ -190,7 +190,7 @@ def scope_for(viewer: Viewer) -> Scope:
     if not viewer.is_active:
         raise Unauthenticated("Log in to read the history.")
     policy = get_policy()
-    visible = tuple(sorted(policy.viewable_models(viewer, tracked_models()), key=lambda tracked: tracked.label))
+    visible = tuple(sorted(policy.viewable_models(viewer, tracked_on()), key=lambda tracked: tracked.label))
     if not visible:
         raise Forbidden("You may not read any history.")
     return Scope(viewer=viewer, policy=policy, models=visible)

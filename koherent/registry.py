@@ -7,7 +7,7 @@ from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.apps import apps
-from django.db import models
+from django.db import DEFAULT_DB_ALIAS, models, router
 
 from koherent.conf import settings
 from koherent.models import FieldSet
@@ -160,6 +160,11 @@ def tracked_models() -> tuple[TrackedModel, ...]:
     """All tracked models, by label."""
     apps.check_models_ready()
     return tuple(sorted(_tracked.values(), key=lambda tracked: tracked.label))
+
+
+def tracked_on(using: str = DEFAULT_DB_ALIAS) -> tuple[TrackedModel, ...]:
+    """The tracked models whose history is in a database, by label. The trail's readers see the default one."""
+    return tuple(t for t in tracked_models() if router.allow_migrate_model(using, t.history_model))
 
 
 def by_label(label: str) -> TrackedModel | None:

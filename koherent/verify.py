@@ -16,7 +16,7 @@ from django.db.models import OuterRef, Q, QuerySet, Subquery
 
 from koherent import diff
 from koherent.models import Origin, Pruned
-from koherent.registry import M2MTracked, TrackedModel, tracked_models
+from koherent.registry import M2MTracked, TrackedModel
 
 CHUNK = 2_000
 MAX_CHUNK = 10_000
@@ -65,11 +65,6 @@ class Finding:
     fields: tuple[str, ...] = ()
     count: int = 1
     message: str
-
-
-def models_on(using: str) -> list[TrackedModel]:
-    """The tracked models whose tables are in a database."""
-    return [t for t in tracked_models() if router.allow_migrate_model(using, t.history_model)]
 
 
 def size(tracked: TrackedModel, using: str = DEFAULT_DB_ALIAS) -> int:

@@ -15,7 +15,7 @@ from django.db.models.functions import Cast
 from koherent.context import current_audit, erasure_audit
 from koherent.erasure.entries import write_entry
 from koherent.errors import BadInput
-from koherent.registry import TrackedModel, tracked_models
+from koherent.registry import TrackedModel, tracked_on
 
 BATCH = 5_000
 
@@ -47,7 +47,7 @@ def erase_actor(
     dry_run: bool = False,
     using: str = DEFAULT_DB_ALIAS,
 ) -> ActorReport:
-    """Replace a person's name in all history tables, and wherever a value in ``metadata`` is a name of theirs.
+    """Replace a person's name in a database's history tables, and wherever a value in ``metadata`` is a name of theirs.
 
     ``user`` is an account, or the key of one that is gone. Names are the account's user name, e-mail address and full
     name as far as it is there, the names under which entries were written, and ``traces``; upper and lower case are
@@ -64,9 +64,9 @@ def erase_actor(
     names = erasure.names(user, traces)
     entries = metadata = 0
     with erasure_audit(reason, {ERASED_ACTOR: str(key)}):
-        for tracked in tracked_models():
+        for tracked in tracked_on(using):
             entries += erasure.clear(tracked)
-        for tracked in tracked_models():
+        for tracked in tracked_on(using):
             metadata += erasure.replace(tracked, names)
     if not dry_run:
         logger.info("erased the actor %s from %d entries, and from the metadata of %d", key, entries, metadata)
@@ -99,13 +99,13 @@ class _Actor:
         accounts: Any = get_user_model()
         account = user if isinstance(user, models.Model) else None
         if account is None and self.pk is not None:
-            account = accounts._base_manager.using(self.using).filter(pk=self.pk).first()
+            account = accounts._base_manager.filter(pk=self.pk).first()
         if account is not None:
             plain: Any = account
             found.add(str(plain.get_username()))
             found.add(str(getattr(plain, plain.get_email_field_name(), "") or ""))
             found.add(str(plain.get_full_name()) if hasattr(plain, "get_full_name") else "")
-        for tracked in tracked_models():
+        for tracked in tracked_on(self.using):
             written = self._history(tracked).filter(actor_id=self.key).order_by()
             found.update(written.values_list("actor_name", flat=True).distinct())
         return frozenset(name for name in found if name and name.strip() and name != ERASED_NAME)

@@ -25,7 +25,7 @@ from koherent.conf import settings
 from koherent.errors import BadCursor, CursorExpired
 from koherent.feed.sealing import seal, unseal
 from koherent.models import Pruned
-from koherent.registry import TrackedModel, tracked_models
+from koherent.registry import TrackedModel, tracked_on
 
 VERSION = 1
 MAX_CURSOR = 65_536
@@ -244,7 +244,7 @@ def _snapshot(connection: BaseDatabaseWrapper) -> Snapshot:
 
 
 def _last_ids(connection: BaseDatabaseWrapper) -> dict[str, int]:
-    models = tracked_models()
+    models = tracked_on(connection.alias)
     if not models:
         return {}
     # SQLite's own counter, because a prune may take the row with the highest id.
@@ -286,7 +286,7 @@ def _read_snapshots(connection: BaseDatabaseWrapper, start: Position, seen: Snap
     fresh = start.until is None or start.key is None
     until = _snapshot(connection) if start.until is None else start.until
     end = replace(start, snapshot=until, until=None, key=None, time=now if fresh else start.time)
-    models = tracked_models()
+    models = tracked_on(connection.alias)
     if until == seen or not models:
         return Batch((), end, more=not fresh)
     selects: list[str] = []
@@ -353,7 +353,7 @@ def _after(key: Key | None, label: str) -> tuple[str, list[int]]:
 
 def _read_ids(connection: BaseDatabaseWrapper, start: Position, limit: int) -> Batch:
     now = int(time.time())
-    models = tracked_models()
+    models = tracked_on(connection.alias)
     if not models:
         return Batch((), replace(start, time=now), more=False)
     selects = [

@@ -9,8 +9,8 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from koherent.management.arguments import usage
-from koherent.registry import TrackedModel
-from koherent.verify import CHUNK, MAX_CHUNK, models_on
+from koherent.registry import TrackedModel, tracked_on
+from koherent.verify import CHUNK, MAX_CHUNK
 
 
 def add_walk_options(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def _chunk(text: str) -> int:
 
 def chosen_models(labels: Sequence[str] | None, using: str) -> list[TrackedModel]:
     """The tracked models to walk; raises the ``CommandError`` of wrong usage for an unknown label."""
-    known = {tracked.label: tracked for tracked in models_on(using)}
+    known = {tracked.label: tracked for tracked in tracked_on(using)}
     if labels is None:
         return list(known.values())
     chosen: dict[str, TrackedModel] = {}

@@ -14,7 +14,7 @@ from koherent.conf import settings
 from koherent.errors import BadInput
 from koherent.feed.cursor import identity
 from koherent.models import Assignation, Pruned
-from koherent.registry import TrackedModel, by_label, tracked_models
+from koherent.registry import TrackedModel, tracked_on
 from koherent.retention.rules import ObjectHistory, Row
 from koherent.writer import RENEWED_AFTER
 
@@ -80,7 +80,7 @@ def prune(
     fed = timezone.now() - dt.timedelta(days=settings().feed_retention_days)
     cutoff = fed if before is None else min(before, fed)
     reports = tuple(
-        _Prune(tracked, using, cutoff, keep or 0, dry_run, progress).run() for tracked in chosen_models(models)
+        _Prune(tracked, using, cutoff, keep or 0, dry_run, progress).run() for tracked in chosen_models(models, using)
     )
     assignations = None
     if not dry_run:
@@ -91,17 +91,15 @@ def prune(
     return report
 
 
-def chosen_models(labels: Sequence[str] | None) -> list[TrackedModel]:
-    """The tracked models of labels in any case, each once; None: all. Raises ``BadInput`` for an unknown one."""
+def chosen_models(labels: Sequence[str] | None, using: str) -> list[TrackedModel]:
+    """The tracked models of labels in any case, each once; None: all. Raises ``BadInput`` for one not in ``using``."""
+    known = {tracked.label: tracked for tracked in tracked_on(using)}
     if labels is None:
-        return list(tracked_models())
-    found: dict[str, TrackedModel] = {}
+        return list(known.values())
     for label in labels:
-        tracked = by_label(label)
-        if tracked is None:
+        if label.lower() not in known:
             raise BadInput(f"There is no tracked model {label!r}.")
-        found[tracked.label] = tracked
-    return [found[label] for label in sorted(found)]
+    return [known[label] for label in sorted({label.lower() for label in labels})]
 
 
 class _Prune:
@@ -199,7 +197,7 @@ def _prune_assignations(using: str, horizon: dt.datetime) -> int:
     deleted = 0
     for keys in _assignation_chunks(using, horizon):
         empty = Assignation.objects.using(using).filter(pk__in=keys)
-        for tracked in tracked_models():
+        for tracked in tracked_on(using):
             own = tracked.history_model._base_manager.using(using).filter(assignation_id=OuterRef("assignation_id"))
             empty = empty.filter(~Exists(own))
         deleted += empty.delete()[0]

@@ -8,14 +8,13 @@ from koherent import export, registry, timeline
 from koherent.registry import TrackedModel
 from koherent.testing.matching import Expected, line
 from koherent.timeline import Entry
-from koherent.verify import models_on
 
 
 class AuditTrail:
     """The entries of the default database that were written since this object was made; policies hide none of them."""
 
     def __init__(self) -> None:
-        self._begin = {tracked: _newest(tracked) for tracked in models_on(DEFAULT_DB_ALIAS)}
+        self._begin = {tracked: _newest(tracked) for tracked in registry.tracked_on()}
 
     def entries(self, target: Any = None) -> list[Entry]:
         """The entries since then, oldest first; of ``target`` alone, which is an object or a tracked model's class.

@@ -41,7 +41,7 @@ class Command(BaseCommand):
         using, labels = options["database"], options["models"]
 
         def total() -> int:
-            histories = [tracked.history_model._base_manager.using(using) for tracked in chosen_models(labels)]
+            histories = [tracked.history_model._base_manager.using(using) for tracked in chosen_models(labels, using)]
             return sum(history.count() for history in histories)
 
         try:
