@@ -10,6 +10,7 @@ from django.db import connections, models
 from koherent import recorder, registry
 from koherent.registry import M2MTracked, TrackedModel
 from koherent.statements import quote
+from koherent.wrappers import outermost
 
 
 class _Deletions:
@@ -62,7 +63,7 @@ def deletions(using: str) -> Iterator[None]:
     token, going = _current.set(collected), recorder.going.set(set())
     try:
         with recorder.together(using):
-            with connections[using].execute_wrapper(collected):
+            with outermost(connections[using], collected):
                 yield
             for tracked, owners in collected.owners.items():
                 recorder.record_links(tracked, using, list(owners))

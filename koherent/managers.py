@@ -20,6 +20,7 @@ from koherent.deletions import deletions, owners_of
 from koherent.recorder import Returned
 from koherent.registry import M2MTracked, TrackedModel
 from koherent.saving import audited_save_table
+from koherent.wrappers import outermost
 
 BATCH = recorder.BATCH
 
@@ -46,7 +47,7 @@ class AuditedQuerySetMixin:
             tracked = registry.for_model(self.model)
             if tracked is not None and _stands_alone(self.model) and not recorder.waits(tracked, self.db):
                 returned = Returned(tracked.model)
-                with recorder.writing(self.db, ()), connections[self.db].execute_wrapper(returned):
+                with recorder.writing(self.db, ()), outermost(connections[self.db], returned):
                     parent.update(**kwargs)
                 recorder.record(tracked, self.db, returned.keys, "~", may_wait=True)
                 return len(returned.keys)

@@ -17,6 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from koherent import registry, writer
 from koherent.models import Assignation
 from koherent.registry import TrackedModel
+from koherent.wrappers import outermost
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -185,7 +186,7 @@ def _atomic(using: str, savepoint: bool, durable: bool) -> Iterator[None]:
             return
         unit = connection.__dict__["_koherent_unit"] = Unit(connection)
         try:
-            with connection.execute_wrapper(unit):
+            with outermost(connection, unit):
                 yield
                 if not connection.needs_rollback:
                     unit.flush()

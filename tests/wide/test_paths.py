@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
+from django.db import connections
 
 import koherent
 from tests.wide.links import LINK_TABLES
@@ -50,6 +51,22 @@ def test_in_a_unit_of_work(cell: Cell, ada: User) -> None:
     given, path = cell
     watch = Watch(given(), ada)
     with koherent.atomic(), koherent.atomic(using="other"), watch.audit(), refusal(path):
+        path.write(watch.case)
+    watch.check(path.entries)
+
+
+def in_front(execute: Any, sql: Any, *rest: Any) -> Any:
+    """An execute wrapper as teams have one, to find a statement's origin in the database's log."""
+    return execute(f"/* view */ {sql}", *rest)
+
+
+@pytest.mark.parametrize("unit", [nullcontext, koherent.atomic], ids=["plain", "unit"])
+@pytest.mark.parametrize("cell", IN_UNITS.values(), ids=IN_UNITS)
+def test_with_a_comment_in_front_of_every_statement(cell: Cell, unit: Any, ada: User) -> None:
+    given, path = cell
+    watch = Watch(given(), ada)
+    commenting = connections["default"].execute_wrapper(in_front), connections["other"].execute_wrapper(in_front)
+    with commenting[0], commenting[1], unit(), watch.audit(), refusal(path):
         path.write(watch.case)
     watch.check(path.entries)
 
