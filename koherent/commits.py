@@ -1,7 +1,8 @@
 """What a transaction has written: told to listeners once it is committed, and forgotten when it is rolled back.
 
 Django has no hook for a rollback. It drops the ``on_commit`` callbacks of what was rolled back, by making a new list of
-the others: what that list still holds has not been rolled back.
+the others: what that list still holds has not been rolled back. Only a savepoint that somebody set by hand has no
+callbacks to drop, so whatever list is new, it is not known whether an assignation still has its row.
 """
 
 import time
@@ -26,8 +27,10 @@ _begun: dict[tuple[str, str], float] = {}
 class _Written:
     """The ``on_commit`` callback of one savepoint level of a transaction."""
 
-    def __init__(self, using: str, savepoints: tuple[str, ...]) -> None:
+    def __init__(self, using: str, savepoints: tuple[str, ...], hooks: Any = ()) -> None:
         self.using, self.savepoints = using, savepoints
+        #: The list of callbacks that it was last seen in.
+        self.hooks = hooks
         self.keys: Keys = []
         self.assignations: set[str] = set()
 
@@ -39,8 +42,10 @@ class _Written:
     def __call__(self) -> None:
         if len(_begun) > REMEMBER_COUNT:
             _begun.clear()
-        until = time.monotonic() + REMEMBER_SECONDS
-        _begun.update({(self.using, id): until for id in self.assignations})
+        # Django takes each callback out of the list that it runs: still in it, there has been another list since.
+        if not any(hook is self for _, hook, *_ in self.hooks):
+            until = time.monotonic() + REMEMBER_SECONDS
+            _begun.update({(self.using, id): until for id in self.assignations})
         for listener in on_committed:
             listener(self.using, self.keys)
 
@@ -52,6 +57,9 @@ class _Levels:
         self.hooks = hooks
         kept = [hook for _, hook, *_ in hooks if isinstance(hook, _Written)]
         self.by_savepoints = {written.savepoints: written for written in kept}
+        for written in kept:
+            written.hooks = hooks
+            written.assignations.clear()
 
 
 def _levels(connection: BaseDatabaseWrapper) -> _Levels:
@@ -73,7 +81,7 @@ def wrote(connection: BaseDatabaseWrapper, keys: Keys, assignation_id: str | Non
     savepoints = tuple(connection.savepoint_ids)
     written = levels.by_savepoints.get(savepoints)
     if written is None:
-        written = levels.by_savepoints[savepoints] = _Written(connection.alias, savepoints)
+        written = levels.by_savepoints[savepoints] = _Written(connection.alias, savepoints, levels.hooks)
         transaction.on_commit(written, using=connection.alias, robust=True)
     written.add(keys, assignation_id)
 

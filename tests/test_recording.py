@@ -247,6 +247,21 @@ def test_rolled_back_change_leaves_no_row() -> None:
     assert not Assignation.objects.exists()
 
 
+@pytest.mark.parametrize("when", ["in the same transaction", "in another one"])
+def test_an_assignation_has_its_row_whatever_a_savepoint_by_hand_took_back(when: str, project: Project) -> None:
+    """Django drops no callbacks with a savepoint that it has not set itself."""
+    with koherent.audit(assignation_id="work"):
+        with transaction.atomic():
+            savepoint = connection.savepoint()
+            assert savepoint is not None
+            Project.objects.update(description="taken back")
+            connection.savepoint_rollback(savepoint)
+            if when == "in the same transaction":
+                Project.objects.update(description="kept")
+        Project.objects.update(description="later")
+    assert Assignation.objects.filter(assignation_id="work").count() == 1
+
+
 def test_equal_times_keep_the_order_of_writing() -> None:
     """Promise 3: the entry before is found by id, whatever the dates say."""
     project = Project.objects.create(name="a")
