@@ -5,9 +5,10 @@ from typing import Any
 from django.apps import AppConfig
 from django.db import router
 from django.db.models.signals import post_migrate
+from django.utils.translation import gettext_lazy as _
 
 
-def _after_migrate(sender: Any, using: str, **_: Any) -> None:
+def _after_migrate(sender: Any, using: str, **kwargs: Any) -> None:
     from koherent import registry
     from koherent.models import FieldSet
 
@@ -19,7 +20,7 @@ class KoherentConfig(AppConfig):
     """Registers the signal handlers, the feed's doorbell and what runs after ``migrate``."""
 
     name = "koherent"
-    verbose_name = "Audit trail"
+    verbose_name = _("Audit trail")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.db import models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.sql.compiler import SQLCompiler
+from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
     from koherent.revert import Report
@@ -57,10 +58,10 @@ forget_account.lazy_sub_objs = True  # type: ignore[attr-defined]
 class Origin(models.TextChoices):
     """Where an entry comes from."""
 
-    CHANGE = "change", "Change"
-    BASELINE = "baseline", "Baseline"
-    REVERT = "revert", "Revert"
-    ERASURE = "erasure", "Erasure"
+    CHANGE = "change", _("Change")
+    BASELINE = "baseline", _("Baseline")
+    REVERT = "revert", _("Revert")
+    ERASURE = "erasure", _("Erasure")
 
 
 class PositionIndex(models.Index):
@@ -173,6 +174,8 @@ class Assignation(models.Model):
     pruned_at = models.DateTimeField(null=True)
 
     class Meta:
+        verbose_name = _("assignation")
+        verbose_name_plural = _("assignations")
         # ``db_index`` would add a second index for LIKE, which nothing asks for.
         indexes = [
             models.Index(fields=["assignation_id", "id"], name="koherent_assignation_id"),

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,7 @@ def erase_actor(
     reason: str | None = None,
     dry_run: bool = False,
     using: str = DEFAULT_DB_ALIAS,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> ActorReport:
     """Replace a person's name in a database's history tables, and wherever a value in ``metadata`` is a name of theirs.
 
@@ -54,8 +55,8 @@ def erase_actor(
     the same. The account's key stays on the entries, so that they still belong together; ``history_user`` is cleared.
     The values of tracked objects are left alone: ``erase()`` those. In each table where a name is, the erasure is
     itself an entry, attributed to the context in force, about the newest object whose entries have it; its metadata
-    tells the account's key. Commits chunk by chunk, so it can be interrupted and run again. Raises ``BadInput`` without
-    a key.
+    tells the account's key. Commits chunk by chunk, so it can be interrupted and run again. Each table is looked at
+    twice, and ``progress`` is called with 1 after each. Raises ``BadInput`` without a key.
     """
     key = user.pk if isinstance(user, models.Model) else user
     if key is None or not str(key):
@@ -66,8 +67,10 @@ def erase_actor(
     with erasure_audit(reason, {ERASED_ACTOR: str(key)}):
         for tracked in tracked_on(using):
             entries += erasure.clear(tracked)
+            progress(1)
         for tracked in tracked_on(using):
             metadata += erasure.replace(tracked, names)
+            progress(1)
     if not dry_run:
         logger.info("erased the actor %s from %d entries, and from the metadata of %d", key, entries, metadata)
     return ActorReport(

@@ -11,7 +11,9 @@ except ImportError:  # the extra `koherent[progress]` brings it
 
 
 @contextmanager
-def progress_bar(stream: Any, description: str, total: Callable[[], int]) -> Iterator[Callable[[int], None]]:
+def progress_bar(
+    stream: Any, description: str, total: Callable[[], int], unit: str = "entries"
+) -> Iterator[Callable[[int], None]]:
     """Yields a function that takes how many more are done.
 
     A bar is shown where ``stream`` is a terminal and tqdm is installed; ``total``, which may be costly, is asked for
@@ -22,7 +24,7 @@ def progress_bar(stream: Any, description: str, total: Callable[[], int]) -> Ite
         return
     # Django's wrapper around a stream ends every write with a new line.
     plain = getattr(stream, "_out", stream)
-    with tqdm(total=total(), desc=description, file=plain, unit=" entries", mininterval=0.5) as bar:
+    with tqdm(total=total(), desc=description, file=plain, unit=f" {unit}", mininterval=0.5) as bar:
 
         def advance(count: int) -> None:
             bar.update(count)

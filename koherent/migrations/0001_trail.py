@@ -30,6 +30,8 @@ class Migration(migrations.Migration):
                 ('pruned_at', models.DateTimeField(null=True)),
             ],
             options={
+                'verbose_name': 'assignation',
+                'verbose_name_plural': 'assignations',
                 'indexes': [models.Index(fields=['assignation_id', 'id'], name='koherent_assignation_id'), models.Index(condition=models.Q(('reverts__isnull', False)), fields=['reverts'], name='koherent_assignation_reverts')],
             },
         ),

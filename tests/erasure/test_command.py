@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 
 import koherent
 from example_schema.models import Project
+from koherent import registry
 from koherent.erasure import ERASED_NAME
 from koherent.models import Origin
 
@@ -19,6 +20,13 @@ pytestmark = pytest.mark.django_db
 def project() -> Project:
     with koherent.audit(user=User.objects.create_user("ada")):
         return Project.objects.create(name="Ada's", description="about Ada")
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def run(*arguments: str) -> str:
@@ -41,6 +49,7 @@ def test_it_counts_asks_and_erases(project: Project, monkeypatch: pytest.MonkeyP
         return "yes" if len(asked) == 1 else "erase"
 
     monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr("sys.stdin", Terminal())
     with pytest.raises(CommandError, match="Nothing was erased") as caught:
         run(*arguments)
     assert caught.value.returncode == 1
@@ -64,12 +73,12 @@ def test_all_fields_as_json(project: Project) -> None:
         run("--model", "example_schema.project", "--object-id", key, "--all-fields", "--no-input", "--json")
     )
     assert found == {
-        "label": "example_schema.project",
-        "object_id": key,
+        "model": "example_schema.project",
+        "objectId": key,
         "fields": ["name", "description"],
         "entries": 3,
         "links": 0,
-        "history_id": Project.history.latest("history_id").pk,
+        "historyId": Project.history.latest("history_id").pk,
     }
 
 
@@ -115,3 +124,23 @@ def test_what_is_refused(project: Project, arguments: list[str], message: str) -
         run(*arguments, "--no-input")
     assert caught.value.returncode == 2
     assert names() == {"Ada's"}
+
+
+def test_it_asks_only_where_somebody_can_answer(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--model", "example_schema.project", "--object-id", str(project.pk), "--field", "name"]
+    for stream, more, message in (
+        (io.StringIO(), [], "nobody to ask"),
+        (Terminal(), ["--json"], "--json asks nothing"),
+    ):
+        monkeypatch.setattr("sys.stdin", stream)
+        with pytest.raises(CommandError, match=message) as caught:
+            run(*arguments, *more)
+        assert caught.value.returncode == 2
+    assert names() == {"Ada's"}
+
+
+def test_a_bar_counts_the_tables(project: Project) -> None:
+    err = Terminal()
+    call_command("koherent_erase", "--actor", "7", "--dry-run", stdout=io.StringIO(), stderr=err)
+    assert "count: 100%" in err.getvalue()
+    assert f"{2 * len(registry.tracked_on())}/" in err.getvalue()

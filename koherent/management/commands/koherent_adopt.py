@@ -19,7 +19,8 @@ from koherent.registry import TrackedModel
 class Command(makemigrations.Command):
     help = (
         "makemigrations for models that move from django-simple-history's HistoricalRecords to HistoryField: what it "
-        "finds for their history tables is wrapped in AdoptHistory, which keeps the old rows out of the feed."
+        "finds for their history tables is wrapped in AdoptHistory, which keeps the old rows out of the feed. "
+        "Exit status: 0 done, 1 changes found (--check), 2 refused to widen, 3 a question that --no-input leaves open."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

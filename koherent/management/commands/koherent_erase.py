@@ -1,6 +1,8 @@
 """``koherent_erase``: wipe an object's values or a person's names from the history."""
 
 import json
+import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -14,7 +16,8 @@ import koherent
 from koherent.erasure import ActorReport, ErasureReport
 from koherent.errors import KoherentError
 from koherent.management.arguments import interruptible, refused, usage
-from koherent.registry import by_label
+from koherent.management.progress import progress_bar
+from koherent.registry import by_label, tracked_on
 from koherent.timeline.filters import object_key
 
 
@@ -40,7 +43,9 @@ class Command(BaseCommand):
         parser.add_argument("--user", metavar="NAME", help="the account whose erasure it is")
         parser.add_argument("--dry-run", action="store_true", help="only count")
         parser.add_argument("--no-input", action="store_false", dest="interactive", help="do not ask")
-        parser.add_argument("--json", action="store_true", help="print the report as JSON")
+        parser.add_argument(
+            "--json", action="store_true", help="print the report as JSON; with --dry-run or --no-input"
+        )
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), help="its alias")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -49,14 +54,18 @@ class Command(BaseCommand):
             self._erase(options)
 
     def _erase(self, options: dict[str, Any]) -> None:
+        asks = options["interactive"] and not options["dry_run"]
+        if asks and options["json"]:
+            raise usage("--json asks nothing: it goes with --dry-run or --no-input.")
+        if asks and not sys.stdin.isatty():
+            raise usage("There is nobody to ask: say --dry-run or --no-input.")
         try:
-            work = _actor(options) if options["actor"] is not None else _object(options)
-            foreseen = work(dry_run=True)
+            work = self._actor(options) if options["actor"] is not None else _object(options)
             if options["dry_run"]:
-                self._say(foreseen, options)
+                self._say(work(dry_run=True), options)
                 return
-            if options["interactive"]:
-                self._ask(foreseen)
+            if asks:
+                self._ask(work(dry_run=True))
             with koherent.audit(app="koherent_erase", **_user(options["user"])):
                 self._say(work(dry_run=False), options)
         except KoherentError as error:
@@ -69,7 +78,25 @@ class Command(BaseCommand):
 
     def _say(self, report: ErasureReport | ActorReport, options: dict[str, Any]) -> None:
         verb = "would be" if options["dry_run"] else "are"
-        self.stdout.write(json.dumps(asdict(report)) if options["json"] else _text(report, verb))
+        self.stdout.write(_json(report) if options["json"] else _text(report, verb))
+
+    def _actor(self, options: dict[str, Any]) -> Callable[..., ActorReport]:
+        if any(options[name] for name in ("model", "object_id", "fields", "all_fields", "live")):
+            raise usage("--actor is about a person; the values of an object are another erasure.")
+
+        def work(dry_run: bool) -> ActorReport:
+            doing, tables = "count" if dry_run else "erase", len(tracked_on(options["database"]))
+            with progress_bar(self.stderr, doing, lambda: 2 * tables, "tables") as progress:
+                return koherent.erase_actor(
+                    options["actor"],
+                    traces=options["traces"] or (),
+                    reason=options["reason"],
+                    dry_run=dry_run,
+                    using=options["database"],
+                    progress=progress,
+                )
+
+        return work
 
 
 def _text(report: Any, verb: str) -> str:
@@ -103,12 +130,18 @@ def _object(options: dict[str, Any]) -> Any:
     )
 
 
-def _actor(options: dict[str, Any]) -> Any:
-    if any(options[name] for name in ("model", "object_id", "fields", "all_fields", "live")):
-        raise usage("--actor is about a person; the values of an object are another erasure.")
-    traces = options["traces"] or ()
-    return partial(
-        koherent.erase_actor, options["actor"], traces=traces, reason=options["reason"], using=options["database"]
+def _json(report: ErasureReport | ActorReport) -> str:
+    if isinstance(report, ActorReport):
+        return json.dumps(asdict(report))
+    return json.dumps(
+        {
+            "model": report.label,
+            "objectId": report.object_id,
+            "fields": report.fields,
+            "entries": report.entries,
+            "links": report.links,
+            "historyId": report.history_id,
+        }
     )
 
 
