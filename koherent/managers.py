@@ -31,6 +31,11 @@ class AuditedQuerySetMixin:
     model: type[models.Model]
     db: str
     _for_write: bool
+    _koherent_original: type[Any]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # For pickle, which finds no class that was made at run time; prefetched objects carry querysets, too.
+        return _made_again, (self._koherent_original,), self.__getstate__()
 
     def update(self, **kwargs: Any) -> int:
         """Django's ``update()``; one entry for each row that it changes."""
@@ -193,7 +198,7 @@ def audited_queryset(queryset_class: type[Any]) -> type[Any]:
     """The audited subclass of a queryset class."""
     if issubclass(queryset_class, AuditedQuerySetMixin):
         return queryset_class
-    return _subclass(AuditedQuerySetMixin, queryset_class)
+    return _subclass(AuditedQuerySetMixin, queryset_class, _koherent_original=queryset_class)
 
 
 @cache
@@ -276,6 +281,11 @@ def audit_links(tracked: TrackedModel, m2m: M2MTracked) -> None:
 
 def _subclass(mixin: type[Any], original: type[Any], **attributes: Any) -> type[Any]:
     return type(original.__name__, (mixin, original), {"__module__": original.__module__, **attributes})
+
+
+def _made_again(original: type[Any]) -> Any:
+    made: Any = audited_queryset(original)
+    return made.__new__(made)
 
 
 def _audited(manager: Any) -> Any:

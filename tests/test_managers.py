@@ -1,5 +1,8 @@
 """Audited managers cover whatever Django hands out, and stay out of the way of everything else."""
 
+import pickle
+from typing import Any
+
 import pytest
 
 from example_schema.models import Dataset, Image, Project
@@ -21,3 +24,24 @@ def test_related_managers_are_audited() -> None:
 
 def test_the_example_passes_the_checks() -> None:
     assert checks.check_fields(None) == []
+
+
+@pytest.mark.django_db
+def test_querysets_and_prefetched_objects_can_be_cached() -> None:
+    """Django's cache pickles them; what comes out of it records as what went in."""
+    project = Project.objects.create(name="Cells")
+    Dataset.objects.create(project=project, title="Plate 1")
+    found = {
+        "queryset": Project.objects.filter(name="Cells"),
+        "values": Project.objects.values_list("name", flat=True),
+        "prefetched": Project.objects.prefetch_related("datasets", "datasets__tags").get(),
+    }
+    kept: dict[str, Any] = pickle.loads(pickle.dumps(found))
+    assert list(kept["queryset"]) == [kept["prefetched"]] == [project]
+    assert list(kept["values"]) == ["Cells"]
+    assert [dataset.title for dataset in kept["prefetched"].datasets.all()] == ["Plate 1"]
+    assert type(kept["queryset"]) is type(Project.objects.all())
+    kept["queryset"].update(description="1")
+    kept["prefetched"].datasets.all().update(title="Plate 2")
+    assert list(Project.history.order_by("pk").values_list("description", flat=True)) == ["", "1"]
+    assert list(Dataset.history.order_by("pk").values_list("title", flat=True)) == ["Plate 1", "Plate 2"]
