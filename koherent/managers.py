@@ -46,9 +46,9 @@ class AuditedQuerySetMixin:
         self._for_write = True
         with recorder.together(self.db):
             plain = queryset.order_by()
-            new_key = kwargs.get("pk", kwargs.get(self.model._meta.pk.name, _UNCHANGED))
-            if new_key is not _UNCHANGED:
-                return self._move_and_record(plain, new_key, kwargs)
+            key: Any = self.model._meta.pk
+            if given := kwargs.keys() & {key.name, key.attname}:
+                return self._move_and_record(plain, kwargs[given.pop()], kwargs)
             tracked = registry.for_model(self.model)
             if tracked is not None and _stands_alone(self.model) and not recorder.waits(tracked, self.db):
                 returned = Returned(tracked.model)
@@ -80,16 +80,21 @@ class AuditedQuerySetMixin:
     def _move_and_record(self, queryset: Any, new_key: Any, kwargs: dict[str, Any]) -> int:
         """An update of the key itself: the trail of the old one ends, and that of the new one begins."""
         parent: Any = super(AuditedQuerySetMixin, queryset)
-        value = new_key if hasattr(new_key, "resolve_expression") else models.Value(new_key, self.model._meta.pk)
-        keys = list(queryset.annotate(_koherent_key=value).values_list("pk", "_koherent_key"))
-        old, new = [key for key, _ in keys], [key for _, key in keys]
+        if hasattr(new_key, "resolve_expression"):
+            keys = list(queryset.annotate(_koherent_key=new_key).values_list("pk", "_koherent_key"))
+        else:
+            pk: Any = self.model._meta.pk
+            key = getattr(new_key, pk.target_field.attname) if isinstance(new_key, models.Model) else new_key
+            keys = [(old, pk.to_python(key)) for old in queryset.values_list("pk", flat=True)]
+        moved, stayed = [pair for pair in keys if pair[0] != pair[1]], [old for old, new in keys if old == new]
         lineage = registry.ancestors(self.model)
         for tracked in lineage:
-            recorder.record(tracked, self.db, old, "-")
+            recorder.record(tracked, self.db, [old for old, _ in moved], "-")
         with recorder.writing(self.db, [(tracked, None) for tracked in lineage]):
             updated = int(parent.update(**kwargs))
         for tracked in lineage:
-            recorder.record(tracked, self.db, new, "+")
+            recorder.record(tracked, self.db, [new for _, new in moved], "+")
+            recorder.record(tracked, self.db, stayed, "~")
         return updated
 
     def bulk_create(
@@ -283,7 +288,7 @@ def _subclass(mixin: type[Any], original: type[Any], **attributes: Any) -> type[
     return type(original.__name__, (mixin, original), {"__module__": original.__module__, **attributes})
 
 
-def _made_again(original: type[Any]) -> Any:
+def _made_again(original: Any) -> Any:
     made: Any = audited_queryset(original)
     return made.__new__(made)
 
@@ -340,9 +345,6 @@ def _audited_delete(original: Callable[..., Any]) -> Callable[..., Any]:
 def _stands_alone(model: type[models.Model]) -> bool:
     """True where an UPDATE of the model's own table is all that an ``update()`` does, and no other history shows it."""
     return not (registry.links_through(model) or model._meta.get_parent_list() or registry.descendants(model))
-
-
-_UNCHANGED: Any = object()
 
 
 def _batches(keys: list[Any]) -> list[list[Any]]:
