@@ -45,7 +45,7 @@ def audited_save_table(original: Callable[..., Any]) -> Callable[..., Any]:
         if hasattr(self, "skip_history_when_saving") or not (tracked or links or below):
             return original(self, *arguments)
         write = partial(original, self, *arguments)
-        if tracked is not None and not links and not below and _fits_one_statement(tracked, using):
+        if tracked is not None and not links and not below and fits_one_statement(tracked, using):
             return _save_at_once(self, write, tracked, using)
         with recorder.together(using):
             return _save_and_record(self, write, cls, using, tracked, links, below)
@@ -85,8 +85,8 @@ def _save_and_record(
     return updated
 
 
-def _fits_one_statement(tracked: TrackedModel, using: str) -> bool:
-    """Whether a row of the model and its entry can be written by one statement, here and now."""
+def fits_one_statement(tracked: TrackedModel, using: str) -> bool:
+    """Whether a change of a row of the model and its entry can be written by one statement, here and now."""
     connection = connections[using]
     if connection.vendor != "postgresql" or tracked.m2m or recorder.going.get():
         return False

@@ -185,6 +185,19 @@ class Statements:
             )
         return text
 
+    def update_and_begin(self, update: str, begin: str) -> str:
+        """PostgreSQL: an UPDATE of one row that is locked, its entry where one is due, and ``begin``, in one statement.
+
+        Parameters: the UPDATE's, date, action, stamp, those of ``begin``. Gives the entry's history id.
+        """
+        date, kind, *stamp = self.marks
+        selected = ", ".join([self.values, date, kind, *stamp])
+        entry = f"{self.into} SELECT {selected} FROM m0{self._latest()} WHERE {self._differs(False, '', False)}"
+        return (
+            f"WITH m0 AS ({update} RETURNING {self.table}.*), entry AS ({entry} RETURNING history_id), "
+            f"begun AS ({begin}) SELECT history_id FROM entry"
+        )
+
     def _several(self, count: int) -> str:
         return f"= ANY(%s::{self.pk_type}[])" if self.postgres else f"IN ({', '.join(['%s'] * count)})"
 

@@ -1,7 +1,7 @@
 """Puts entries into the database: their rows, the many-to-many links of their objects, the assignation's row."""
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -218,17 +218,40 @@ def announce(
     commits.wrote(connection, [(tracked.label, id) for id in ids], begins)
 
 
-def begin(connection: BaseDatabaseWrapper, assignation_id: str, **links: str) -> None:
+def begin(connection: BaseDatabaseWrapper, assignation_id: str, links: Mapping[str, str]) -> None:
     """Write the row of a new assignation, with what it reverts."""
+    text, parameters = _begin(connection, assignation_id, links)
+    with connection.cursor() as cursor:
+        cursor.execute(text, parameters)
+    commits.wrote(connection, [], assignation_id)
+
+
+def write_and_begin(
+    tracked: TrackedModel,
+    connection: BaseDatabaseWrapper,
+    update: str,
+    params: Sequence[Any],
+    by: Stamp,
+    assignation_id: str,
+    links: Mapping[str, str],
+) -> list[int]:
+    """PostgreSQL: ``begin()``, an UPDATE of one locked row and its entry in one statement; returns its history id."""
+    begun, beginning = _begin(connection, assignation_id, links)
+    texts = statements(tracked, connection)
+    date = texts.date_field.get_db_prep_save(timezone.now(), connection)
+    with connection.cursor() as cursor:
+        cursor.execute(texts.update_and_begin(update, begun), [*params, date, "~", *by.parameters, *beginning])
+        ids = [id for (id,) in cursor.fetchall()]
+    commits.wrote(connection, [(tracked.label, id) for id in ids], assignation_id)
+    return ids
+
+
+def _begin(connection: BaseDatabaseWrapper, assignation_id: str, links: Mapping[str, str]) -> tuple[str, list[Any]]:
     date_field: Any = Assignation._meta.get_field("started_at")
     values = {"assignation_id": assignation_id, **links}
     values["started_at"] = date_field.get_db_prep_save(timezone.now(), connection)
     columns, marks = ", ".join(map(quote, values)), ", ".join(["%s"] * len(values))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {quote(Assignation._meta.db_table)} ({columns}) VALUES ({marks})", list(values.values())
-        )
-    commits.wrote(connection, [], assignation_id)
+    return f"INSERT INTO {quote(Assignation._meta.db_table)} ({columns}) VALUES ({marks})", list(values.values())
 
 
 def _begins(connection: BaseDatabaseWrapper, assignation_id: str | None) -> str | None:

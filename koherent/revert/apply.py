@@ -60,11 +60,13 @@ def run(request: Request) -> Report:
     if request.dry_run:
         decision = _decide(request, lock=False)
         return _report(decision, decision.status)
+    connection = connections[DEFAULT_DB_ALIAS]
+    commits = not connection.in_atomic_block and connection.get_autocommit()
     attempt = 1
     while True:
         try:
             with transaction.atomic(using=DEFAULT_DB_ALIAS):
-                return _apply(request)
+                return _apply(request, commits)
         except IntegrityError:
             # Somebody wrote between our look and our write; the next look sees it and names the conflict.
             if attempt == ATTEMPTS:
@@ -121,7 +123,8 @@ def _refused(request: Request) -> Report:
     return _report(decision, RevertStatus.CONFLICTED)
 
 
-def _apply(request: Request) -> Report:
+def _apply(request: Request, commits: bool) -> Report:
+    """``commits``: the transaction is ours, and is committed right afterwards."""
     connection = connections[DEFAULT_DB_ALIAS]
     # Row locks cannot make two reverts of a deleted object wait for each other, nor a revert and an erasure.
     locks.hold(connection, f"koherent.revert:{request.name}", shared=map(locks.erasing, request.labels))
@@ -132,14 +135,19 @@ def _apply(request: Request) -> Report:
     outer = current_audit().assignation_id
     metadata = {} if outer is None else {"requestAssignationId": outer}
     telling = Telling(decision.steps)
-    writer.begin(connection, assignation_id, **request.links)
+    write = Writer(decision.plan, decision.steps, request.progress)
+    single = None if telling.is_heard_before() else write.single_change()
+    if single is None:
+        # What handlers write belongs to the assignation, too.
+        writer.begin(connection, assignation_id, request.links)
     with revert_audit(assignation_id, request.reason, metadata):
         telling.before()
         with recorder.suspended():
-            written = Writer(decision.plan, decision.steps, request.progress).write()
+            written = write.write() if single is None else write.write_change(single, assignation_id, request.links)
         telling.after()
-    if connection.vendor == "postgresql":
-        # A deferred constraint must fail here, where it can be answered, and not at somebody's COMMIT.
+    if connection.vendor == "postgresql" and (not commits or signal.reverted.has_listeners(Report)):
+        # A deferred constraint must fail here, where it can be answered: not at somebody's COMMIT, and not after
+        # somebody has been told. Our own COMMIT, which comes at once, can be answered too.
         with connection.cursor() as cursor:
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
     decision.shown.applied = True

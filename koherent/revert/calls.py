@@ -5,9 +5,9 @@ from koherent.errors import NotFound
 from koherent.policy import Viewer, scope_for
 from koherent.revert.apply import Request, run
 from koherent.revert.authorise import Guard
-from koherent.revert.plan import Plan, Planning, assignation_plan, entry_plan, objects_of
+from koherent.revert.plan import assignation_plan, entry_plan, objects_of
 from koherent.revert.types import Key, Progress, Report, RevertPolicy
-from koherent.revert.versions import Version, Versions
+from koherent.revert.versions import Versions
 
 
 def revert_to(
@@ -36,17 +36,8 @@ def revert_to(
     guard.limit(1)
     versions = Versions(tracked)
 
-    def entry() -> Version:
-        found = versions.read([history_id]).get(history_id)
-        if found is None:
-            raise NotFound("No such entry.")
-        return found
-
-    def build(planning: Planning) -> Plan:
-        return entry_plan(tracked, entry(), planning)
-
     def latest() -> Key | None:
-        pk = entry().pk
+        pk = versions.one(history_id).pk
         if scope is None:
             return tracked.label, versions.newest([pk])[pk]
         # What the viewer does not see is not later: where it matters, the guard forbids the whole.
@@ -57,7 +48,7 @@ def revert_to(
     return run(
         Request(
             guard=guard,
-            build=build,
+            build=lambda planning: entry_plan(versions, history_id, planning),
             name=f"{tracked.label}:{history_id}",
             labels=[tracked.label],
             latest=latest,

@@ -30,6 +30,16 @@ def update(tracked: TrackedModel, steps: Sequence[Planned]) -> None:
             _Copy(tracked, columns, pattern, group).update()
 
 
+def update_of_one(step: Planned) -> tuple[str, list[Any]]:
+    """PostgreSQL: the UPDATE of one object whose model has no parents, and its parameters.
+
+    Some of its values have to be in history rows.
+    """
+    [((columns, pattern), group)] = _patterns([step])
+    [statement] = _Copy(step.tracked, columns, pattern, group).updates()
+    return statement
+
+
 def insert(tracked: TrackedModel, steps: Sequence[Planned]) -> None:
     """The steps' rows come back under their keys; fields that no history row holds get their defaults."""
     for (columns, pattern), group in _patterns(steps):
@@ -106,6 +116,21 @@ class _Copy:
         self.key = self.quote(self.history.get_field(own.pk.name).column)
 
     def update(self) -> None:
+        if self.connection.vendor == "sqlite":
+            for update, key, values in self.tables():
+                self.update_each(update, key, values)
+        else:
+            for text, params in self.updates():
+                self.execute(text, params)
+
+    def updates(self) -> Iterator[tuple[str, list[Any]]]:
+        """PostgreSQL: a statement for each table, and its parameters."""
+        given, source, condition, before, after = self.sources([])
+        for update, key, values in self.tables():
+            yield f"{given}{update} FROM {source} WHERE h0.{self.key} = {key}{condition}", [*before, *values, *after]
+
+    def tables(self) -> Iterator[tuple[str, str, list[Any]]]:
+        """Of each table with something to write: the beginning of the UPDATE, its key column, its parameters."""
         for table in (self.tracked.model, *self.tracked.model._meta.get_parent_list()):
             meta: Any = table._meta
             fields = [f for f in self.columns.fields if f.model is table]
@@ -113,18 +138,10 @@ class _Copy:
             if not fields and not stamps:
                 continue
             name = self.quote(meta.db_table)
-            key = f"{name}.{self.quote(meta.pk.column)}"
             sets = [f"{self.quote(f.column)} = {self.then(f)}" for f in fields]
             sets += [f"{self.quote(f.column)} = %s" for f in stamps]
             values = [f.get_db_prep_save(value, self.connection) for f, value in stamps.items()]
-            if self.connection.vendor == "sqlite":
-                self.update_each(f"UPDATE {name} SET {', '.join(sets)}", key, values)
-                continue
-            given, source, condition, before, after = self.sources([])
-            self.execute(
-                f"{given}UPDATE {name} SET {', '.join(sets)} FROM {source} WHERE h0.{self.key} = {key}{condition}",
-                [*before, *values, *after],
-            )
+            yield f"UPDATE {name} SET {', '.join(sets)}", f"{name}.{self.quote(meta.pk.column)}", values
 
     def update_each(self, update: str, key: str, values: list[Any]) -> None:
         """SQLite's planner, once misled by old statistics, joins in quadratic time; looking up keys it cannot err."""

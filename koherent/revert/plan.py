@@ -18,13 +18,14 @@ from koherent.revert.later import name_later_entries
 from koherent.revert.live import read_live
 from koherent.revert.nulling import nulling_steps
 from koherent.revert.order import depths, in_order
+from koherent.revert.pair import read_pair
 from koherent.revert.planner import Planner
 from koherent.revert.references import Referrers
 from koherent.revert.steps import Planned
 from koherent.revert.types import Progress
 from koherent.revert.validity import check_clean
 from koherent.revert.values import BATCH, all_rows, batches, concrete
-from koherent.revert.versions import Version, Versions
+from koherent.revert.versions import Versions
 
 # SQLite takes so many parts of a UNION, and more.
 UNION = 100
@@ -85,10 +86,16 @@ def objects_of(assignation_id: str) -> dict[TrackedModel, int]:
     return {tracked: found[tracked.label] for tracked in here if tracked.label in found}
 
 
-def entry_plan(tracked: TrackedModel, version: Version, planning: Planning) -> Plan:
-    """The plan to give an object the values of one of its entries."""
+def entry_plan(versions: Versions, history_id: int, planning: Planning) -> Plan:
+    """The plan to give an object the values of one of its entries. Raises ``NotFound``."""
+    tracked = versions.tracked
     planner = Planner(tracked, planning.guard.label)
-    planner.live = read_live(tracked, [version.pk], planning.lock)
+    pair = read_pair(versions, history_id, planning.lock)
+    if pair is None:
+        version = versions.one(history_id)
+        planner.live = read_live(tracked, [version.pk], planning.lock)
+    else:
+        version, planner.live = pair
     step = planner.to_version(version.pk, version)
     steps = [] if step is None else [step]
     planning.guard.check(tracked, {version.id: version.pk}, steps)

@@ -30,6 +30,10 @@ class Telling:
         # Objects that are gone cannot be read again.
         self._gone: dict[TrackedModel, list[Any]] = {}
 
+    def is_heard_before(self) -> bool:
+        """Whether ``before()`` has anybody to tell, who may write."""
+        return any(_others(signal, tracked.model) for tracked in self._steps for signal in (pre_delete, pre_save))
+
     def before(self) -> None:
         """``pre_delete`` and ``pre_save``."""
         for tracked, steps in self._steps.items():

@@ -8,6 +8,7 @@ from typing import Any
 from django.db import models
 
 from koherent import diff
+from koherent.errors import NotFound
 from koherent.registry import TrackedModel
 from koherent.revert.links import read_links
 from koherent.revert.values import BATCH, Name, all_rows, batches, writable
@@ -43,8 +44,8 @@ class Versions:
         self.tracked = tracked
         self.fields = writable(tracked)
         self._names: list[str] = [f.name for f in self.fields]
-        self._columns = ["history_id", tracked.pk_attname, "history_type", "field_set", "metadata"]
-        self._columns += [f.attname for f in self.fields]
+        self.columns = ["history_id", tracked.pk_attname, "history_type", "field_set", "metadata"]
+        self.columns += [f.attname for f in self.fields]
         self._known: dict[int | None, frozenset[str]] = {}
 
     @property
@@ -57,8 +58,15 @@ class Versions:
         found: dict[int, Version] = {}
         for batch in batches(ids):
             rows = self.rows.filter(pk__in=batch).order_by()
-            found.update((row[0], self._version(row)) for row in rows.values_list(*self._columns))
+            found.update((row[0], self.version(row)) for row in rows.values_list(*self.columns))
         self._add_links(found)
+        return found
+
+    def one(self, history_id: int) -> Version:
+        """One row. Raises ``NotFound``."""
+        found = self.read([history_id]).get(history_id)
+        if found is None:
+            raise NotFound("No such entry.")
         return found
 
     def batches_of(self, assignation_id: str) -> Iterator[list[int]]:
@@ -91,8 +99,8 @@ class Versions:
         objects: dict[Any, list[Version]] = {}
         versions: dict[int, Version] = {}
         befores: dict[int, int] = {}
-        for *row, prior in own.order_by("history_id").values_list(*self._columns, "koherent_before"):
-            version = versions[row[0]] = self._version(row)
+        for *row, prior in own.order_by("history_id").values_list(*self.columns, "koherent_before"):
+            version = versions[row[0]] = self.version(row)
             objects.setdefault(version.pk, []).append(version)
             if prior is not None:
                 befores[version.id] = prior
@@ -106,7 +114,7 @@ class Versions:
         found: dict[int, Version] = {}
         for batch in batches(pks):
             rows = self.rows.filter(**{f"{self.tracked.pk_attname}__in": batch}, history_id__gt=floor)
-            found.update((r[0], self._version(r)) for r in rows.order_by("history_id").values_list(*self._columns))
+            found.update((r[0], self.version(r)) for r in rows.order_by("history_id").values_list(*self.columns))
         self._add_links(found)
         return list(found.values())
 
@@ -118,7 +126,8 @@ class Versions:
             found.update(dict(rows.values_list(self.tracked.pk_attname).annotate(models.Max("history_id"))))
         return found
 
-    def _version(self, row: Sequence[Any]) -> Version:
+    def version(self, row: Sequence[Any]) -> Version:
+        """From the values of ``columns``, without links."""
         known = self._known_names(row[3], row[4])
         values: dict[Name, Any] = dict(zip(self._names, row[5:], strict=True))
         if not known.issuperset(self._names):

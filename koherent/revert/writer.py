@@ -1,9 +1,10 @@
 """Writes the steps of a plan set-wise, and their entries. Values are copied from history inside the database."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from koherent import recorder
 from koherent.registry import TrackedModel
@@ -11,9 +12,11 @@ from koherent.revert import copying
 from koherent.revert.links import coming, going
 from koherent.revert.parking import park
 from koherent.revert.plan import Plan
-from koherent.revert.steps import Planned
+from koherent.revert.steps import NO_SOURCE, Planned
 from koherent.revert.types import Key, Progress
 from koherent.revert.values import Model, all_rows, batches, concrete
+from koherent.saving import fits_one_statement
+from koherent.writer import stamp, write_and_begin
 
 Steps = dict[TrackedModel, list[Planned]]
 
@@ -33,6 +36,24 @@ class Writer:
             kinds[step.action].setdefault(step.tracked, []).append(step)
         self.by_key = {step.key: step for step in steps}
         self.touched: dict[TrackedModel, set[Any]] = defaultdict(set)
+
+    def single_change(self) -> Planned | None:
+        """The step, if there is only one and ``write_change()`` can write it."""
+        step = next(iter(self.by_key.values()))
+        if self.total > 1 or step.action != "~" or not any(source != NO_SOURCE for source in step.sources):
+            return None
+        if step.tracked.model._meta.get_parent_list() or not fits_one_statement(step.tracked, DEFAULT_DB_ALIAS):
+            return None
+        return step
+
+    def write_change(self, step: Planned, assignation_id: str, links: Mapping[str, str]) -> list[Key]:
+        """PostgreSQL: a single change, its entry and the row of the assignation in one statement."""
+        connection, tracked = connections[DEFAULT_DB_ALIAS], step.tracked
+        update, params = copying.update_of_one(step)
+        by = stamp(tracked, connection, "~")
+        ids = write_and_begin(tracked, connection, update, params, by, assignation_id, links)
+        self.tell(1)
+        return [(tracked.label, history_id) for history_id in ids]
 
     def write(self) -> list[Key]:
         """Returns the keys of the new entries."""

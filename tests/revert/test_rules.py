@@ -285,6 +285,17 @@ def test_one_object_takes_at_most_twelve_statements(dataset: Dataset) -> None:
         Image.objects.update(width=2, name="b")
 
 
+def test_a_single_change_takes_four_statements(dataset: Dataset) -> None:
+    entry = Project.history.get()
+    Project.objects.update(description="new")
+    with CaptureQueriesContext(connection) as queries:
+        assert revert_to(None, "example_schema.project", entry.pk).status is RevertStatus.APPLIED
+    said = [q["sql"] for q in queries if not q["sql"].startswith(("SAVEPOINT", "RELEASE"))]
+    # SQLite: the entry and its object, the assignation, the change, its entry. PostgreSQL: locks, the former, all
+    # three writes in one, and, inside another transaction, what its constraints say.
+    assert len(said) == 4, said
+
+
 def test_a_long_plan_costs_no_more_statements_to_show_than_a_short_one(dataset: Dataset) -> None:
     with audit(assignation_id="work"):
         Image.objects.bulk_create(Image(dataset=dataset, name=f"{n}", width=1, height=1) for n in range(700))

@@ -12,11 +12,25 @@ from django.db import connection
 from django.db.models import JSONField, Value
 from django.utils import timezone
 
-from koherent import audit
+from koherent import audit, registry
 from koherent.diff import ERASED
 from koherent.models import FieldSet
 from koherent.revert import ConflictCode, RevertPolicy, RevertStatus, revert_to
-from tests.wide.models import Alarm, Article, Headline, Instrument
+from koherent.revert.live import read_live
+from koherent.revert.pair import _Text, read_pair
+from koherent.revert.values import value_of
+from koherent.revert.versions import Versions
+from tests.wide.models import (
+    Alarm,
+    Article,
+    Calibration,
+    Headline,
+    Instrument,
+    Locker,
+    Person,
+    Shelf,
+    Unit,
+)
 from tests.wide.revert.states import applied, codes, normal, state, there_and_back, undo
 
 pytestmark = pytest.mark.django_db
@@ -67,6 +81,43 @@ def test_values_of_every_type_go_back(one: dict[str, Any], other: dict[str, Any]
     Instrument.objects.create(code="a", **one)
     there_and_back(lambda: Instrument.objects.update(**other))
     assert values() == one
+
+
+@pytest.mark.parametrize("given", [FIRST, SECOND])
+def test_an_entry_and_its_object_are_read_together_as_they_are_alone(given: dict[str, Any]) -> None:
+    instrument = Instrument.objects.create(code="a", **given)
+    shelf = Shelf.objects.create(name="low")
+    objects: list[Any] = [
+        instrument,
+        Calibration.objects.create(instrument=instrument, name="zero", amount=3),
+        Unit.objects.create(code="m", name="metre"),
+        Shelf.objects.create(name="high", above=shelf),
+        Locker.objects.create(number=1, hall="a", place=1, owner=Person.objects.create(name="ann")),
+    ]
+    for made in objects:
+        tracked = registry.for_model(type(made))
+        assert tracked is not None
+        history_id = tracked.history_model._base_manager.filter(**{tracked.pk_attname: made.pk}).get().pk
+        versions = Versions(tracked)
+        # Links are another matter: an instrument has some.
+        text = _Text(tracked, lock=connection.features.has_select_for_update)
+        found = text.read(history_id)
+        assert found is not None
+        alone = versions.one(history_id)
+        together = versions.version(found[: text.width])
+        assert (together.id, together.pk, together.action) == (alone.id, alone.pk, alone.action)
+        assert (together.known, together.values) == (alone.known, alone.values)
+        row = read_live(tracked, [made.pk], lock=True).rows[made.pk]
+        read = tracked.model.from_db("default", text.attnames, found[text.width :])
+        fields = tracked.model._meta.concrete_fields
+        assert [value_of(read, f) for f in fields] == [value_of(row, f) for f in fields]
+        assert vars(read).keys() == vars(row).keys()
+        if tracked.m2m:
+            assert read_pair(versions, history_id, lock=True) is None
+        else:
+            pair = read_pair(versions, history_id, lock=True)
+            assert pair is not None
+            assert (pair[0].values, pair[1].rows, pair[1].links) == (alone.values, {made.pk: row}, {made.pk: {}})
 
 
 @pytest.mark.parametrize("given", [FIRST, SECOND])
