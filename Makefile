@@ -24,7 +24,7 @@ ON_POSTGRES = EXAMPLE_DB=postgres EXAMPLE_REDIS=$${EXAMPLE_REDIS:-redis://127.0.
 .PHONY: help demo serve test postgres lint types imports migrations sdl sdl-check locks ci deep bench bench-read bench-growth bench-huge bench-undo bench-feed clean
 
 help: ## list these commands
-	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
 $(READY): $(REQUIREMENTS)
 	$(PYTHON) -m venv --clear $(VENV)
