@@ -6,8 +6,9 @@ from django.db import connections
 from django.utils import timezone
 
 from koherent import diff, writer
-from koherent.context import current_audit
+from koherent.erasure.values import WithMarkers
 from koherent.registry import TrackedModel
+from koherent.statements import quote, statements
 
 
 def write_entry(tracked: TrackedModel, using: str, pk: Any) -> int:
@@ -27,33 +28,32 @@ def write_entry(tracked: TrackedModel, using: str, pk: Any) -> int:
 
 def _write_of_gone(tracked: TrackedModel, using: str, pk: Any) -> int:
     """Another entry of its deletion, with what the latest one holds."""
+    connection = connections[using]
     history = tracked.history_model._base_manager.using(using)
     latest: Any = history.filter(**{tracked.pk_attname: pk}).order_by("-history_id")[0]
-    before = latest.history_id
-    context = current_audit()
-    actor = context.actor
-    entry: Any = tracked.history_model(
-        **{f.attname: getattr(latest, f.attname) for f in tracked.fields},
-        history_date=timezone.now(),
-        history_type="-",
-        history_change_reason=context.reason,
-        history_user_id=None if actor is None else actor.pk,
-        app=context.app,
-        assignation_id=context.assignation_id,
-        actor_id=None if actor is None else actor.key,
-        actor_name=None if actor is None else actor.name,
-        metadata={**context.row_metadata, **_markers(latest)},
-        origin=context.origin,
-        field_set=latest.field_set,
-    )
-    entry.save(using=using, force_insert=True)
+    texts, by = statements(tracked, connection), writer.stamp(tracked, connection, "-")
+    columns: list[Any] = [tracked.history_model._meta.get_field(f.name) for f in tracked.fields]
+    values = [f"h.{quote(column.column)}" for column in columns]
+    if tracked.field.related_name:
+        values.append(f"h.{texts.key}")
+    date = texts.date_field.get_db_prep_save(timezone.now(), connection)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"{texts.into} SELECT {', '.join([*values, *texts.marks])} FROM {texts.history} h WHERE h.history_id = %s "
+            f"RETURNING {quote('history_id')}",
+            [date, "-", *by.parameters, latest.history_id],
+        )
+        [(history_id,)] = cursor.fetchall()
+    # The row has the fields, and lacks the values, that the one before it has and lacks.
+    own = history.filter(history_id=history_id)
+    own.update(field_set=latest.field_set, metadata=WithMarkers(_markers(latest)))
     for m2m in tracked.m2m:
-        links: list[Any] = list(m2m.history_model._base_manager.using(using).filter(history_id=before))
+        links: list[Any] = list(m2m.history_model._base_manager.using(using).filter(history_id=latest.history_id))
         for link in links:
-            link.pk, link.history_id = None, entry.history_id
+            link.pk, link.history_id = None, history_id
         m2m.history_model._base_manager.using(using).bulk_create(links)
-    writer.announce(tracked, connections[using], [int(entry.history_id)], context.assignation_id)
-    return int(entry.history_id)
+    writer.announce(tracked, connection, [history_id], by.assignation_id)
+    return int(history_id)
 
 
 def _markers(row: Any) -> dict[str, Any]:

@@ -91,6 +91,28 @@ def test_a_baseline_and_a_repair_fill_what_related_name_and_bases_bring() -> Non
     assert list(links.values_list("based_id", "unit_id", "tenant")) == [(keys[1], unit.pk, "blue")] * 2
 
 
+def test_the_erasure_of_what_is_gone_fills_what_related_name_bases_and_get_user_bring(ada: User) -> None:
+    """Its entry is like any other of the table, as it is when the object is there."""
+    operator = Operator.objects.create(name="on duty")
+    named, based, operated = (model.objects.create(name="n") for model in (Named, Based, Operated))
+    gone = [type(made)(pk=made.pk) for made in (named, based, operated)]
+    for made in (named, based, operated):
+        made.delete()
+    token = tenant.set("blue")
+    try:
+        for there in gone:
+            koherent.erase(there, ["name"])
+        with koherent.audit(user=ada):
+            koherent.erase(gone[2], ["name"])
+    finally:
+        tenant.reset(token)
+    assert entries(Named, "history_relation_id", "origin", "name")[-1] == ("-", gone[0].pk, "erasure", "")
+    assert entries(Based, "tenant", "name")[-1] == ("-", "blue", "")
+    # An account of another model than the history refers to is named by text alone.
+    by = ("history_user_id", "actor_name")
+    assert entries(Operated, *by)[-2:] == [("-", operator.pk, "on duty"), ("-", None, "ada")]
+
+
 def test_related_name_must_not_be_the_fields_own() -> None:
     with isolate_apps("tests.wide"), pytest.raises(RelatedNameConflictError):
 
