@@ -8,10 +8,11 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
-from django.db import DEFAULT_DB_ALIAS, models, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
 from django.db.models import Q
 from django.db.models.functions import Cast
 
+from koherent import locks
 from koherent.context import current_audit, erasure_audit
 from koherent.erasure.entries import write_entry
 from koherent.errors import BadInput
@@ -158,6 +159,9 @@ class _Actor:
         replaced = 0
         for ids in self._chunks(suspects):
             with transaction.atomic(using=self.using):
+                if not self.dry_run:
+                    # An erasure of values writes to metadata, too: what it marks there must not be written over.
+                    locks.hold(connections[self.using], locks.erasing(tracked.label))
                 columns = ("history_id", "metadata", tracked.pk_attname)
                 rows = list(self._history(tracked).filter(pk__in=ids).only(*columns).order_by("pk"))
                 changed = [row for row in rows if _replace_in(row, folded)]

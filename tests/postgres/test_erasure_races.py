@@ -9,6 +9,7 @@ from django.db import transaction
 
 import koherent
 from example_schema.models import Dataset, Project, Tag
+from koherent.diff import erased_fields
 from koherent.revert import Report, RevertStatus, apply, revert_assignation, revert_to
 from tests.postgres.threads import closing, until_somebody_waits_for_a_lock
 
@@ -108,3 +109,28 @@ def test_reverts_of_other_models_wait_for_nothing(between: Between, dataset: Dat
         koherent.erase(dataset, ["access_notes"])
         between.go_on.set()
         assert reverting.result(WAIT).status is RevertStatus.APPLIED
+
+
+def test_the_erasure_of_a_person_keeps_what_the_erasure_of_an_object_marks(dataset: Dataset) -> None:
+    """Both write to the metadata of an entry; without its markers, empty values would pass for real ones."""
+    with koherent.audit(told_by="Ada"):
+        Dataset.objects.update(access_notes="personal again")
+    entry = Dataset.history.get(metadata__told_by="Ada")
+    erased, commit = threading.Event(), threading.Event()
+
+    def erase() -> None:
+        with transaction.atomic():
+            koherent.erase(dataset, ["access_notes"])
+            erased.set()
+            assert commit.wait(WAIT)
+
+    with ThreadPoolExecutor(2) as pool:
+        erasing = pool.submit(closing, erase)
+        assert erased.wait(WAIT)
+        forgetting = pool.submit(closing, lambda: koherent.erase_actor("0", traces=["Ada"]))
+        until_somebody_waits_for_a_lock(forgetting)
+        commit.set()
+        erasing.result(WAIT)
+        assert forgetting.result(WAIT).metadata == 1
+    entry.refresh_from_db()
+    assert (entry.metadata["told_by"], erased_fields(entry)) == ("[erased]", frozenset({"access_notes"}))
