@@ -110,7 +110,8 @@ class Hub:
 
         ``recheck``: something that decides on rights has changed, so every subscriber's are looked up again.
         """
-        self._recheck |= recheck
+        if recheck:  # no ``|=``: it would write back what it read before another thread's True
+            self._recheck = True
         if self._poked:
             return
         self._poked = True

@@ -309,6 +309,34 @@ async def test_an_idle_stream_ends_at_once(
     await other.aclose()
 
 
+async def test_a_commit_does_not_unsay_that_rights_have_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Threads that poke at once may come between what the other one reads and what it writes."""
+    said = {"rights": False}
+    between: list[Callable[[], None]] = []
+
+    def read(_: hubs.Hub) -> bool:
+        found = said["rights"]
+        for interrupt in between:
+            between.clear()
+            interrupt()
+        return found
+
+    def write(_: hubs.Hub, value: bool) -> None:
+        said["rights"] = value
+
+    monkeypatch.setattr(hubs.Hub, "_recheck", property(read, write), raising=False)
+    hub = hubs.hub()
+    between.append(lambda: hub.poke(True))
+    hub.poke()
+    for rights in between:
+        rights()
+    assert said["rights"]
+    subscription = await hub.join()
+    await hub.leave(subscription)
+
+
 async def test_accounts_that_are_saved_all_the_time_do_not_keep_the_hub_busy(
     root: Viewer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
