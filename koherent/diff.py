@@ -9,8 +9,7 @@ import json
 import math
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from django.db import DEFAULT_DB_ALIAS, models
 from django.db.models import Max
@@ -32,9 +31,13 @@ ERASED_CHANGES = "koherent:erased-changes"
 
 SAFE_INTEGER = 2**53
 
+# Values of one of these types are equal when Python says so.
+_COMPARABLE = frozenset(
+    {bool, str, int, float, bytes, decimal.Decimal, dt.datetime, dt.date, dt.time, dt.timedelta, uuid.UUID}
+)
 
-@dataclass(frozen=True, kw_only=True)
-class FieldChange:
+
+class FieldChange(NamedTuple):
     """One field's change; all values are JSON-ready.
 
     ``label`` is the field's verbose name; ``old_label`` and ``new_label`` say what a foreign key or a choice means.
@@ -60,7 +63,7 @@ def to_json(field: Any, value: Any) -> Any:
     Decimals, durations (ISO 8601), integers beyond 2**53 and what JSON has no form for become text; binary is base64.
     ``field`` is the model field, or None for a value inside another one.
     """
-    if value is None or isinstance(value, bool):
+    if value is None or type(value) is str or isinstance(value, bool):
         return value
     if isinstance(value, enum.Enum):
         return to_json(field, value.value)
@@ -101,7 +104,7 @@ def same(old: Any, new: Any) -> bool:
     """Whether two values of a field are equal; unlike Python, ``True`` is not ``1``, at any depth."""
     if old is new or old is None or new is None:
         return old is new
-    if isinstance(old, str | int) and type(old) is type(new):
+    if type(old) is type(new) and (type(old) in _COMPARABLE or isinstance(old, str | int)):
         return bool(old == new)
     if isinstance(old, bool | Mapping | list) or isinstance(new, bool | Mapping | list):
         return json.dumps(to_json(None, old), sort_keys=True) == json.dumps(to_json(None, new), sort_keys=True)
@@ -242,20 +245,23 @@ def compare(
         name, attname = field.name, field.attname
         if field.primary_key or not _known(attname, old, new):
             continue
-        before, after = _value(attname, old), _value(attname, new)
+        before = None if old is None else old[attname]
+        after = None if new is None else new[attname]
         hidden, wiped = name in redacted, name in erased_changes
         if not (wiped or (hidden and one_sided) or not same(before, after)):
             continue
-        about: dict[str, Any] = {"field": name, "label": _verbose_name(field), "erased": name in erased}
+        label, touched = _verbose_name(field), name in erased
         if hidden or wiped:
-            changes.append(FieldChange(**about, redacted=hidden))
+            changes.append(FieldChange(name, label, redacted=hidden, erased=touched))
             continue
         change = FieldChange(
-            **about,
+            name,
+            label,
             old=to_json(field, before),
             new=to_json(field, after),
             old_label=_value_label(field, before, labels),
             new_label=_value_label(field, after, labels),
+            erased=touched,
         )
         changes.append(change)
     changes += _link_changes(tracked, old, new, redacted, erased, erased_changes)

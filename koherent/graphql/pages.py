@@ -1,6 +1,7 @@
 """Connections of entries: read as one page, in one go, in synchronous code."""
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import strawberry
 from strawberry import relay
@@ -11,7 +12,7 @@ from koherent.errors import BadCursor, BadPage, LimitExceeded
 from koherent.graphql.requests import viewer_of
 from koherent.graphql.resolving import in_sync
 from koherent.graphql.selection import asked, wanted_of
-from koherent.graphql.types import HistoryEntryConnection, HistoryEntryEdge, to_graphql
+from koherent.graphql.types import HistoryEntry, HistoryEntryConnection, HistoryEntryEdge, to_graphql
 from koherent.policy import Scope, scope_for
 
 
@@ -38,6 +39,18 @@ def entry_connection(
     return in_sync(read)
 
 
+class _Edge(NamedTuple):
+    """What a resolver finds in a ``HistoryEntryEdge``; a cursor is made for who asks for it."""
+
+    entry: timeline.Entry
+    node: HistoryEntry
+
+    @property
+    def cursor(self) -> str:
+        """The entry's place."""
+        return self.entry.cursor
+
+
 def connection(
     scope: Scope,
     page: timeline.Page,
@@ -47,13 +60,13 @@ def connection(
     feed_cursor: str = "",
 ) -> HistoryEntryConnection:
     """A page as a connection; without ``known_count``, ``filters`` say what to count when that is asked for."""
-    edges = [HistoryEntryEdge(cursor=entry.cursor, node=to_graphql(entry)) for entry in page.entries]
-    cursors = [edge.cursor for edge in edges]
+    ends = [page.entries[place].cursor for place in (0, -1)] if page.entries else []
+    edges: Any = [_Edge(entry, to_graphql(entry)) for entry in page.entries]
     return HistoryEntryConnection(
         scope=scope,
         filters=filters or timeline.Filters(),
         known_count=known_count,
-        page_info=page_info(cursors, has_next=page.has_next_page, has_previous=page.has_previous_page),
+        page_info=page_info(ends, has_next=page.has_next_page, has_previous=page.has_previous_page),
         edges=edges,
         feed_cursor=feed_cursor,
     )

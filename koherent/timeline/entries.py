@@ -118,12 +118,15 @@ class Wanted:
 EVERYTHING = Wanted()
 
 
-def materialise(scope: Scope, found: Sequence[Found], wanted: Wanted = EVERYTHING) -> list[Entry]:
+def materialise(
+    scope: Scope, found: Sequence[Found], wanted: Wanted = EVERYTHING, read: Sequence[Found] = ()
+) -> list[Entry]:
     """The entries of what was found, in its order; one that vanished meanwhile is left out.
 
-    One statement for each model, many-to-many field and model pointed to, and one for the accounts.
+    One statement for each model of which a row is not among those of ``read``, for each many-to-many field and model
+    pointed to, and one for the accounts.
     """
-    rows, values = _rows(scope, found, links=wanted.links or wanted.changes)
+    rows, values = _rows(scope, found, read, links=wanted.links or wanted.changes)
     hits = [hit for hit in found if hit.key in rows]
     labels = ForeignKeyLabels(scope)
     pairs: list[tuple[Any, Any] | None] = []
@@ -163,8 +166,14 @@ def _metadata_keys(scope: Scope, rows: Iterable[tuple[TrackedModel, Any]]) -> di
 Key: TypeAlias = "tuple[TrackedModel, int]"
 
 
-def _rows(scope: Scope, found: Sequence[Found], *, links: bool) -> tuple[dict[Key, Any], dict[Key, dict[str, Any]]]:
+def _rows(
+    scope: Scope, found: Sequence[Found], read: Sequence[Found], *, links: bool
+) -> tuple[dict[Key, Any], dict[Key, dict[str, Any]]]:
     """The visible rows of what was found and of the entries before, and their values."""
+    known: dict[TrackedModel, dict[int, Any]] = {}
+    for hit in read:
+        if hit.row is not None:
+            known.setdefault(hit.tracked, {})[hit.history_id] = hit.row
     wanted: dict[TrackedModel, set[int]] = {}
     for hit in found:
         ids = wanted.setdefault(hit.tracked, set())
@@ -173,7 +182,12 @@ def _rows(scope: Scope, found: Sequence[Found], *, links: bool) -> tuple[dict[Ke
     values: dict[Key, dict[str, Any]] = {}
     for tracked, ids in wanted.items():
         linked = diff.load_links(tracked, ids) if links else {}
-        for row in scope.entries(tracked).filter(history_id__in=ids):
+        there = known.get(tracked, {})
+        missing = ids - there.keys()
+        some = [there[id] for id in ids & there.keys()]
+        if missing:
+            some += scope.entries(tracked).filter(history_id__in=missing)
+        for row in some:
             rows[(tracked, row.history_id)] = row
             values[(tracked, row.history_id)] = diff.values_of(tracked, row, linked.get(row.history_id, {}))
     return rows, values
@@ -209,7 +223,7 @@ def _entry(
             tracked, *pair, redacted=redacted, erased=erased, erased_changes=diff.erased_changes(row), labels=labels
         )
     unseen = redacted | wiped
-    hidden = {f.attname for f in tracked.fields if f.name in unseen} | unseen
+    hidden = {f.attname for f in tracked.fields if f.name in unseen} | unseen if unseen else unseen
     return Entry(
         tracked=tracked,
         row=row,

@@ -16,7 +16,7 @@ from koherent.timeline.cursors import Position
 from koherent.timeline.entries import EVERYTHING, Entry, Wanted, load, materialise
 from koherent.timeline.filters import Filters, Selected, moment, object_key, tracked_or_bad
 from koherent.timeline.past import is_creation
-from koherent.timeline.search import Found, Search, find
+from koherent.timeline.search import Found, Search, find, find_rows
 
 NO_FILTERS = Filters()
 
@@ -109,7 +109,7 @@ def page(
 def stretch(scope: Scope, filters: Filters, window: Window, wanted: Wanted = EVERYTHING) -> Page:
     """The page of a window, whatever its size. Raises ``BadFilter``."""
     selected = filters.resolve(scope)
-    hits = find(
+    hits = find_rows(
         scope,
         searches(scope, selected, window.within),
         limit=window.size + 1,
@@ -123,7 +123,7 @@ def stretch(scope: Scope, filters: Filters, window: Window, wanted: Wanted = EVE
 
     newer, older = wanted.previous and any_of(window.ahead), wanted.next and any_of(window.behind)
     return Page(
-        entries=materialise(scope, shown, wanted),
+        entries=materialise(scope, shown, wanted, hits),
         has_next_page=older or (more and not window.backwards),
         has_previous_page=newer or (more and window.backwards),
     )

@@ -20,6 +20,8 @@ class Found(NamedTuple):
     tracked: TrackedModel
     history_id: int
     before: int | None
+    #: The history row, where the search read it.
+    row: Any = None
 
     @property
     def key(self) -> tuple[TrackedModel, int]:
@@ -64,6 +66,29 @@ def find(
         statement += f" LIMIT {limit:d}"
     rows_found = _with_neighbours(scope, models if neighbours else (), statement, params, direction)
     return [Found(models[rank], history_id, before) for rank, history_id, before in rows_found]
+
+
+def find_rows(
+    scope: Scope, searches: Sequence[Search], *, limit: int, newest_first: bool = True, neighbours: bool = True
+) -> list[Found]:
+    """As ``find()``, and where one part is all there is to search, with the rows, so that they need no statement more."""
+    if len(searches) != 1:
+        return find(scope, searches, limit=limit, newest_first=newest_first, neighbours=neighbours)
+    ((tracked, rows),) = searches
+    try:
+        sql, params = compiled(_ordered(rows.select_related(None), limit, newest_first))
+    except EmptyResultSet:
+        return []
+    before, before_params = _entry_before_row(scope, tracked) if neighbours else ("NULL", ())
+    direction = "DESC" if newest_first else "ASC"
+    # The entries before are looked up for the rows within the limit only: no database is asked to see that itself.
+    statement = (
+        f"SELECT koherent_page.*, {before} AS koherent_before FROM ({sql}) AS koherent_page "
+        f"ORDER BY koherent_page.history_date {direction}, koherent_page.history_id {direction}"
+    )
+    manager: Any = tracked.history_model._default_manager
+    read = manager.raw(statement, [*before_params, *params], using=DEFAULT_DB_ALIAS)
+    return [Found(tracked, row.history_id, row.__dict__.pop("koherent_before"), row) for row in read]
 
 
 class FoundFor(NamedTuple):
@@ -191,6 +216,30 @@ def _entry_before(tracked: TrackedModel, visible: Entries) -> tuple[str, list[An
     page_id = RawSQL("koherent_page.history_id", (), output_field=BigIntegerField())
     update = own.filter(history_id=page_id, history_type="~")
     return compiled(update.values_list(Subquery(earlier.order_by("-history_id").values("history_id")[:1])))
+
+
+def _entry_before_row(scope: Scope, tracked: TrackedModel) -> tuple[str, Sequence[Any]]:
+    """As ``entry_before()``, where ``koherent_page`` has all columns of the row at hand."""
+    if scope.hides_rows:
+        return _make_entry_before_row(tracked, scope.entries(tracked))
+    return _plain_entry_before_row(tracked)
+
+
+@cache
+def _plain_entry_before_row(tracked: TrackedModel) -> tuple[str, Sequence[Any]]:
+    return _make_entry_before_row(tracked, tracked.history_model._default_manager.using(DEFAULT_DB_ALIAS).order_by())
+
+
+def _make_entry_before_row(tracked: TrackedModel, visible: Entries) -> tuple[str, Sequence[Any]]:
+    fields: Any = tracked.history_model._meta.concrete_fields
+    column = next(f.column for f in fields if f.attname == tracked.pk_attname)
+    own = connections[DEFAULT_DB_ALIAS].ops.quote_name(column)
+    earlier = visible.filter(
+        **{tracked.pk_attname: RawSQL(f"koherent_page.{own}", ())},
+        history_id__lt=RawSQL("koherent_page.history_id", ()),
+    )
+    sql, params = compiled(earlier.order_by("-history_id").values_list("history_id")[:1])
+    return f"CASE WHEN koherent_page.history_type = '~' THEN ({sql}) END", tuple(params)
 
 
 def compiled(rows: Any, using: str = DEFAULT_DB_ALIAS) -> tuple[str, list[Any]]:
