@@ -201,7 +201,7 @@ def _newest_visible(scope: Scope, tracked: TrackedModel, attname: str, keys: Col
     return scope.entries(tracked).filter(history_id__in=newest).exclude(history_type="-")
 
 
-def object_label(tracked: TrackedModel, row: models.Model, redacted: Collection[str]) -> str:
+def object_label(tracked: TrackedModel, row: Any, redacted: Collection[str]) -> str:
     """What people call the object of a row (of history or live), from fields that are not ``redacted``."""
     label = tracked.field.label
     if label is None or (isinstance(label, str) and label in redacted):
@@ -332,6 +332,8 @@ def _value_label(field: Any, value: Any, labels: ForeignKeyLabels | None) -> str
 def values_of(tracked: TrackedModel, row: Any, links: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """The ``Values`` of a history row; ``links`` are its keys by many-to-many field's name."""
     names = tracked.field_names(row)
+    if names is tracked.names and not tracked.m2m:
+        return {f.attname: getattr(row, f.attname) for f in tracked.fields}
     values = {f.attname: getattr(row, f.attname) for f in tracked.fields if f.name in names}
     values.update({m.name: list(links.get(m.name, ())) for m in tracked.m2m if m.name in names})
     return values

@@ -102,7 +102,7 @@ class TrackedModel:
         """Fields that are stored, and shown only to whom the policy names."""
         return frozenset(self.field.redacted_fields)
 
-    def object_label(self, row: models.Model) -> str:
+    def object_label(self, row: Any) -> str:
         """What people call the object, from the row's own columns."""
         label = self.field.label
         if callable(label):
@@ -111,7 +111,7 @@ class TrackedModel:
             return str(getattr(row, label))
         return self.plain_label(row)
 
-    def plain_label(self, row: models.Model) -> str:
+    def plain_label(self, row: Any) -> str:
         """Verbose name and key: a label that shows no value."""
         return f"{self.model._meta.verbose_name} {getattr(row, self.pk_attname)}"
 

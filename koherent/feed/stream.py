@@ -28,7 +28,7 @@ logger = logging.getLogger("koherent.feed")
 
 def matches(entry: Entry, filters: Filters) -> bool:
     """Whether the entry passes the filters: None filters nothing, an empty list lets nothing pass."""
-    row: Any = entry.row
+    row: Any = entry.columns
     return (
         (filters.models is None or entry.tracked.label in {label.lower() for label in filters.models})
         and (filters.object_id is None or entry.object_id == filters.object_id)

@@ -174,7 +174,7 @@ def to_graphql(entry: timeline.Entry) -> HistoryEntry:
     """The entry as an instance of its model's GraphQL type."""
     from koherent.graphql.records import history_type
 
-    row: Any = entry.row
+    row: Any = entry.columns
     made: HistoryEntry = history_type(entry.tracked)(
         history_id=entry.history_id,
         entry=entry,

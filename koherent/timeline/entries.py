@@ -15,7 +15,7 @@ from koherent.diff import FieldChange, ForeignKeyLabels
 from koherent.policy import Action, Scope
 from koherent.registry import TrackedModel
 from koherent.timeline.cursors import MAX_ID, Position
-from koherent.timeline.search import Found, Search, find
+from koherent.timeline.search import Columns, Found, Search, find
 
 #: Keys that are looked up with one statement.
 BATCH = 1_000
@@ -31,26 +31,31 @@ class EntryUser(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Entry:
-    """One row of history as the viewer sees it. ``row`` itself is not redacted: do not hand its columns out.
+    """One row of history as the viewer sees it. ``columns`` and ``row`` are not redacted: do not hand them out.
 
-
+    ``columns``: the row's columns as attributes.
     ``values``: attribute's (or many-to-many field's) name -> Python value; None where redacted or erased; fields that
     the row did not have are absent. ``changes`` is None when the entry before an update is gone. ``metadata`` has the
     keys that the viewer may see.
     """
 
     tracked: TrackedModel
-    row: Any
+    columns: Any
     object_label: str
     changes: tuple[FieldChange, ...] | None
     values: dict[str, Any]
     user: EntryUser | None
     metadata: dict[str, Any]
 
+    @cached_property
+    def row(self) -> Any:
+        """The row of history, as an instance of its model."""
+        return self.columns.row(self.tracked) if isinstance(self.columns, Columns) else self.columns
+
     @property
     def history_id(self) -> int:
         """The row's key in its table."""
-        return int(self.row.history_id)
+        return int(self.columns.history_id)
 
     @property
     def key(self) -> tuple[str, int]:
@@ -60,23 +65,23 @@ class Entry:
     @property
     def action(self) -> Action:
         """``+``, ``~`` or ``-``."""
-        return cast("Action", self.row.history_type)
+        return cast("Action", self.columns.history_type)
 
     @property
     def date(self) -> dt.datetime:
         """When it happened."""
-        date: dt.datetime = self.row.history_date
+        date: dt.datetime = self.columns.history_date
         return date
 
     @property
     def object_id(self) -> str:
         """The object's primary key as text."""
-        return str(getattr(self.row, self.tracked.pk_attname))
+        return str(getattr(self.columns, self.tracked.pk_attname))
 
     @property
     def reason(self) -> str | None:
         """Why, in the words of who did it."""
-        reason: str | None = self.row.history_change_reason
+        reason: str | None = self.columns.history_change_reason
         return reason
 
     @property
@@ -172,8 +177,8 @@ def _rows(
     """The visible rows of what was found and of the entries before, and their values."""
     known: dict[TrackedModel, dict[int, Any]] = {}
     for hit in read:
-        if hit.row is not None:
-            known.setdefault(hit.tracked, {})[hit.history_id] = hit.row
+        if hit.columns is not None:
+            known.setdefault(hit.tracked, {})[hit.history_id] = hit.columns
     wanted: dict[TrackedModel, set[int]] = {}
     for hit in found:
         ids = wanted.setdefault(hit.tracked, set())
@@ -214,6 +219,8 @@ def _entry(
     metadata: dict[str, Any],
 ) -> Entry:
     redacted = scope.redacted(tracked)
+    if isinstance(row, Columns) and not _has_label(tracked, row):
+        row = row.row(tracked)
     wiped = erased = diff.erased_fields(row)
     if row.history_type == "~" and earlier is not None:
         erased |= diff.erased_fields(earlier)
@@ -226,13 +233,19 @@ def _entry(
     hidden = {f.attname for f in tracked.fields if f.name in unseen} | unseen if unseen else unseen
     return Entry(
         tracked=tracked,
-        row=row,
+        columns=row,
         object_label=diff.object_label(tracked, row, unseen),
         changes=changes,
-        values={name: None if name in hidden else value for name, value in values.items()},
+        values={name: None if name in hidden else value for name, value in values.items()} if hidden else values,
         user=None if row.actor_id is None else EntryUser(row.actor_id, row.actor_name or "", row.actor_id in gone),
         metadata=metadata,
     )
+
+
+def _has_label(tracked: TrackedModel, columns: Columns) -> bool:
+    """Whether the object's label is among the columns, so that it takes no instance to make it."""
+    label = tracked.field.label
+    return label is None or (isinstance(label, str) and label in columns.__dict__)
 
 
 def visible_keys(scope: Scope, keys: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:

@@ -1,17 +1,28 @@
 """Finding entries: keyset searches over many tables, or for many objects of one, in one statement."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.models import BigIntegerField, OuterRef, Subquery
 from django.db.models.expressions import RawSQL
 
 from koherent.policy import Entries, Scope
 from koherent.registry import TrackedModel
+
+
+class Columns:
+    """A history row's columns as attributes with Python values: a row without what makes it an instance of a model."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.__dict__ = values
+
+    def row(self, tracked: TrackedModel) -> models.Model:
+        """The instance."""
+        return tracked.history_model.from_db(DEFAULT_DB_ALIAS, list(self.__dict__), list(self.__dict__.values()))
 
 
 class Found(NamedTuple):
@@ -20,8 +31,8 @@ class Found(NamedTuple):
     tracked: TrackedModel
     history_id: int
     before: int | None
-    #: The history row, where the search read it.
-    row: Any = None
+    #: The columns of the history row, where the search read them.
+    columns: "Columns | None" = None
 
     @property
     def key(self) -> tuple[TrackedModel, int]:
@@ -49,14 +60,14 @@ def find(
     ``neighbours``: also find the entry before each update.
     """
     # The place of the label stands for the label: a database's collation may order text its own way.
-    models = sorted({search.tracked for search in searches}, key=lambda tracked: tracked.label)
+    ranked = sorted({search.tracked for search in searches}, key=lambda tracked: tracked.label)
     branches, params = [], []
     for tracked, rows in searches:
         try:
             sql, some = compiled(_ordered(rows, limit, newest_first).values_list("history_date", "history_id"))
         except EmptyResultSet:
             continue
-        branches.append(f"SELECT b.history_date, {models.index(tracked)} AS label_rank, b.history_id FROM ({sql}) AS b")
+        branches.append(f"SELECT b.history_date, {ranked.index(tracked)} AS label_rank, b.history_id FROM ({sql}) AS b")
         params += some
     if not branches:
         return []
@@ -64,19 +75,19 @@ def find(
     statement = " UNION ALL ".join(branches) + f" ORDER BY 1 {direction}, 2 {direction}, 3 {direction}"
     if limit is not None:
         statement += f" LIMIT {limit:d}"
-    rows_found = _with_neighbours(scope, models if neighbours else (), statement, params, direction)
-    return [Found(models[rank], history_id, before) for rank, history_id, before in rows_found]
+    rows_found = _with_neighbours(scope, ranked if neighbours else (), statement, params, direction)
+    return [Found(ranked[rank], history_id, before) for rank, history_id, before in rows_found]
 
 
 def find_rows(
     scope: Scope, searches: Sequence[Search], *, limit: int, newest_first: bool = True, neighbours: bool = True
 ) -> list[Found]:
-    """As ``find()``, and where one part is all there is to search, with the rows, so that they need no statement more."""
+    """As ``find()``, and where one part is all there is to search, with the rows, which then need no statement."""
     if len(searches) != 1:
         return find(scope, searches, limit=limit, newest_first=newest_first, neighbours=neighbours)
     ((tracked, rows),) = searches
     try:
-        sql, params = compiled(_ordered(rows.select_related(None), limit, newest_first))
+        sql, params = compiled(_ordered(rows.select_related(None).defer(None), limit, newest_first))
     except EmptyResultSet:
         return []
     before, before_params = _entry_before_row(scope, tracked) if neighbours else ("NULL", ())
@@ -86,9 +97,27 @@ def find_rows(
         f"SELECT koherent_page.*, {before} AS koherent_before FROM ({sql}) AS koherent_page "
         f"ORDER BY koherent_page.history_date {direction}, koherent_page.history_id {direction}"
     )
-    manager: Any = tracked.history_model._default_manager
-    read = manager.raw(statement, [*before_params, *params], using=DEFAULT_DB_ALIAS)
-    return [Found(tracked, row.history_id, row.__dict__.pop("koherent_before"), row) for row in read]
+    connection = connections[DEFAULT_DB_ALIAS]
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [*before_params, *params])
+        named = [column[0] for column in cursor.description]
+        fetched: Iterable[Any] = cursor.fetchall()
+    # The columns of the query itself come first; a policy may have added some, which nobody asks for.
+    fields: Any = tracked.history_model._meta.concrete_fields
+    places = [named.index(field.column) for field in fields]
+    compiler: Any = connection.ops.compiler("SQLCompiler")(rows.query, connection, DEFAULT_DB_ALIAS)
+    own = [field.get_col(field.model._meta.db_table) for field in fields]
+    converters = compiler.get_converters(own)
+    if places != list(range(len(places))):
+        fetched = ([*(row[place] for place in places), row[-1]] for row in fetched)
+    if converters:
+        fetched = compiler.apply_converters(fetched, converters)
+    names = [field.attname for field in fields]
+    found = []
+    for row in fetched:
+        columns = Columns(dict(zip(names, row, strict=False)))
+        found.append(Found(tracked, columns.history_id, row[-1], columns))  # type: ignore[attr-defined]
+    return found
 
 
 class FoundFor(NamedTuple):
@@ -173,13 +202,13 @@ def _ordered(rows: Entries, limit: int | None, newest_first: bool) -> Entries:
 
 
 def _with_neighbours(
-    scope: Scope, models: Sequence[TrackedModel], statement: str, params: Sequence[Any], direction: str
+    scope: Scope, ranked: Sequence[TrackedModel], statement: str, params: Sequence[Any], direction: str
 ) -> list[tuple[int, int, int | None]]:
     """(rank, history id, the entry before) of a statement's rows, in its order."""
     before, before_params = "NULL", []
-    if models:
+    if ranked:
         cases = []
-        for rank, tracked in enumerate(models):
+        for rank, tracked in enumerate(ranked):
             sql, some = entry_before(scope, tracked)
             cases.append(f"WHEN {rank} THEN ({sql})")
             before_params += some

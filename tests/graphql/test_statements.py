@@ -113,16 +113,16 @@ def test_one_object_with_everything_selected_takes_at_most_6_statements(ask: Ask
 @pytest.mark.parametrize(
     ("selection", "statements"),
     [
-        ("edges { cursor }", 2),
-        ("edges { node { id date objectLabel user { username } } }", 2),
-        ("totalCount edges { cursor }", 3),
-        ("edges { node { user { deleted } } }", 3),
-        ("edges { node { changes { field old new } } }", 3),
-        ("edges { node { changes { field oldLabel } } }", 4),
-        ("edges { node { snapshot } }", 3),
-        ("pageInfo { hasNextPage hasPreviousPage } edges { cursor }", 2),
+        ("edges { cursor }", 1),
+        ("edges { node { id date objectLabel user { username } } }", 1),
+        ("totalCount edges { cursor }", 2),
+        ("edges { node { user { deleted } } }", 2),
+        ("edges { node { changes { field old new } } }", 2),
+        ("edges { node { changes { field oldLabel } } }", 3),
+        ("edges { node { snapshot } }", 2),
+        ("pageInfo { hasNextPage hasPreviousPage } edges { cursor }", 1),
         ("...F } } fragment F on HistoryEntryConnection { edges { node { ...G } } } "
-         "fragment G on HistoryEntry { ... on DatasetHistory { changes { field", 3),
+         "fragment G on HistoryEntry { ... on DatasetHistory { changes { field", 2),
     ],
 )  # fmt: skip
 def test_what_is_not_selected_is_not_read(ask: Ask, admin: User, selection: str, statements: int) -> None:
