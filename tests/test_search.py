@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from django.db.models import Q
+from django.db.models import F, Q, QuerySet
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from example_schema.models import Dataset, Image, Project
 from koherent import timeline
-from koherent.policy import Scope, Viewer, scope_for
+from koherent.policy import Policy, Scope, Viewer, scope_for
 from koherent.registry import TrackedModel, for_model
 from koherent.timeline import Filters
-from koherent.timeline.search import Found, find_each
+from koherent.timeline.search import Columns, Found, Search, find, find_each, find_rows
 
 pytestmark = pytest.mark.django_db
 
@@ -127,3 +127,68 @@ def test_a_page_knows_whether_there_is_more_on_either_side(scope: Scope) -> None
     only = Filters(models=["example_schema.project"], object_id=everything[0].object_id)
     page = timeline.page(scope, only, first=2, after=cursors[0])
     assert (page.entries, page.has_previous_page, page.has_next_page) == ([], True, False)
+
+
+class Elaborate(Policy):
+    """Shows all, by querysets that select more, and less, than the rows' columns."""
+
+    def visible_entries(self, viewer: Viewer, tracked: TrackedModel, queryset: Any) -> "QuerySet[Any, Any]":
+        narrowed: QuerySet[Any, Any] = queryset.annotate(twice=F("history_id") * 2).defer("app", "metadata")
+        return narrowed.filter(twice__gt=0)
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+@pytest.mark.parametrize("elaborate", [False, True])
+def test_a_search_in_one_model_gives_the_rows_too(viewer: Viewer, elaborate: bool, newest_first: bool) -> None:
+    policy = Elaborate() if elaborate else Policy()
+    scope = Scope(viewer=viewer, policy=policy, models=scope_for(viewer).models)
+    projects = [Project.objects.create(name=f"{number}") for number in range(3)]
+    for number in range(4):
+        for project in projects:
+            rename(project, f"{project.pk}, {number}")
+    # As a wrong clock leaves it: the newest in browsing order is not the one with the highest key.
+    project_history: Any = Project.history
+    project_history.filter(history_type="+").update(history_date=timezone.now() + dt.timedelta(days=1))
+    search = [Search(tracked(Project), scope.entries(tracked(Project)))]
+    for neighbours in (True, False):
+        expected = find(scope, search, limit=7, newest_first=newest_first, neighbours=neighbours)
+        with CaptureQueriesContext(connection) as queries:
+            found = find_rows(scope, search, limit=7, newest_first=newest_first, neighbours=neighbours)
+        assert len(queries) == 1
+        assert [hit._replace(columns=None) for hit in found] == expected
+    rows = project_history.in_bulk([hit.history_id for hit in found], field_name="history_id")
+    for hit in found:
+        assert hit.columns is not None
+        row, instance = rows[hit.history_id], hit.columns.row(hit.tracked)
+        assert instance == row
+        assert instance._state.db == row._state.db
+        shown = {name: value for name, value in vars(row).items() if name != "_state"}
+        assert vars(hit.columns) == shown
+        assert {name: value for name, value in vars(instance).items() if name != "_state"} == shown
+
+
+def test_a_search_that_can_match_nothing_finds_nothing(scope: Scope) -> None:
+    rename(Project.objects.create(name="Vermeer"), "Delft")
+    nothing = scope.entries(tracked(Project)).filter(history_id__in=[])
+    assert find_rows(scope, [Search(tracked(Project), nothing)], limit=5) == []
+
+
+def test_entries_before_that_are_not_on_the_page_take_one_statement_more(scope: Scope) -> None:
+    projects = [Project.objects.create(name=f"{number}") for number in range(3)]
+    for project in projects:
+        rename(project, f"{project.name} again")
+    wanted = timeline.Wanted(labels=False, accounts=False)
+    filters = Filters(models=["example_schema.project"])
+    with CaptureQueriesContext(connection) as queries:
+        page = timeline.page(scope, filters, first=2, wanted=wanted)
+    assert len(queries) == 2
+    assert [[(c.field, c.old, c.new) for c in entry.changes or ()] for entry in page.entries] == [
+        [("name", "2", "2 again")],
+        [("name", "1", "1 again")],
+    ]
+    assert all(isinstance(entry.columns, Columns) for entry in page.entries)
+    own = Filters(models=["example_schema.project"], object_id=str(projects[0].pk))
+    with CaptureQueriesContext(connection) as queries:
+        page = timeline.page(scope, own, first=2, wanted=wanted)
+    assert len(queries) == 1
+    assert [entry.row.name for entry in page.entries] == ["0 again", "0"]
