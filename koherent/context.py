@@ -4,7 +4,7 @@ import functools
 import inspect
 import uuid
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -388,36 +388,30 @@ class _RequestAudit:
         leave(self)
 
 
-@contextmanager
-def revert_audit(assignation_id: str, reason: str | None, metadata: Mapping[str, Any]) -> Iterator[AuditContext]:
+def revert_audit(
+    assignation_id: str, reason: str | None, metadata: Mapping[str, Any]
+) -> AbstractContextManager[AuditContext]:
     """The context of a revert: the user and app in force, an assignation id of its own, origin ``revert``."""
-    outer = _outer()
-    inner = replace(
-        outer,
-        assignation_id=assignation_id,
-        claim=None,
-        reason=reason if reason is not None else outer.reason,
-        metadata={**outer.metadata, **metadata},
-        origin="revert",
-    )
-    owner = object()
-    try:
-        yield enter(owner, inner)
-    finally:
-        leave(owner)
+    return _audit_of("revert", reason, metadata, assignation_id=assignation_id, claim=None)
+
+
+def erasure_audit(
+    reason: str | None, metadata: Mapping[str, Any] = MappingProxyType({})
+) -> AbstractContextManager[AuditContext]:
+    """The context of an erasure: what is in force, with the origin ``erasure``."""
+    return _audit_of("erasure", reason, metadata)
 
 
 @contextmanager
-def erasure_audit(reason: str | None, metadata: Mapping[str, Any] = MappingProxyType({})) -> Iterator[AuditContext]:
-    """The context of an erasure: what is in force, with the origin ``erasure``."""
-    outer = current_audit()
+def _audit_of(origin: str, reason: str | None, metadata: Mapping[str, Any], **changes: Any) -> Iterator[AuditContext]:
+    outer, owner = _outer(), object()
     inner = replace(
         outer,
         reason=reason if reason is not None else outer.reason,
         metadata={**outer.metadata, **metadata},
-        origin="erasure",
+        origin=origin,
+        **changes,
     )
-    owner = object()
     try:
         yield enter(owner, inner)
     finally:

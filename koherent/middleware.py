@@ -1,6 +1,5 @@
 """Attribution of what plain Django views change: REST views, forms, the admin."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -9,8 +8,6 @@ from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from koherent.context import request_audit
 from koherent.errors import KoherentError
 from koherent.request import RequestInfo, known
-
-Handler = Callable[[HttpRequest], HttpResponseBase] | Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 
 class AuditMiddleware:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
@@ -44,6 +45,15 @@ def moment(name: str, value: Any) -> dt.datetime | None:
     if timezone.is_aware(now) and timezone.is_naive(found):
         return timezone.make_aware(found)
     return timezone.make_naive(found) if timezone.is_naive(now) and timezone.is_aware(found) else found
+
+
+def account(name: str) -> Any:
+    """The account of a user name. Raises the ``CommandError`` of wrong usage when there is none."""
+    accounts: Any = get_user_model()
+    try:
+        return accounts._default_manager.get_by_natural_key(name)
+    except accounts.DoesNotExist:
+        raise usage(f"There is no account {name!r}.") from None
 
 
 def usage(message: str) -> CommandError:

@@ -7,15 +7,13 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from django.contrib.auth import get_user_model
-from django.core.exceptions import ObjectDoesNotExist
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 
 import koherent
 from koherent.erasure import ActorReport, ErasureReport
 from koherent.errors import KoherentError
-from koherent.management.arguments import interruptible, refused, usage
+from koherent.management.arguments import account, interruptible, refused, usage
 from koherent.management.progress import progress_bar
 from koherent.registry import by_label, tracked_on
 from koherent.timeline.filters import object_key
@@ -60,13 +58,15 @@ class Command(BaseCommand):
         if asks and not sys.stdin.isatty():
             raise usage("There is nobody to ask: say --dry-run or --no-input.")
         try:
+            # Who is not there is told before anybody is asked.
+            user = {"user": account(options["user"])} if options["user"] else {}
             work = self._actor(options) if options["actor"] is not None else _object(options)
             if options["dry_run"]:
                 self._say(work(dry_run=True), options)
                 return
             if asks:
                 self._ask(work(dry_run=True))
-            with koherent.audit(app="koherent_erase", **_user(options["user"])):
+            with koherent.audit(app="koherent_erase", **user):
                 self._say(work(dry_run=False), options)
         except KoherentError as error:
             raise refused(error) from error
@@ -143,13 +143,3 @@ def _json(report: ErasureReport | ActorReport) -> str:
             "historyId": report.history_id,
         }
     )
-
-
-def _user(name: str | None) -> dict[str, Any]:
-    if name is None:
-        return {}
-    accounts: Any = get_user_model()
-    try:
-        return {"user": accounts._default_manager.get_by_natural_key(name)}
-    except ObjectDoesNotExist:
-        raise usage(f"There is no account {name!r}.") from None

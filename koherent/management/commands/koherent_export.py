@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from koherent import export, timeline
 from koherent.errors import KoherentError
-from koherent.management.arguments import INTERRUPTED, moment, refused, usage
+from koherent.management.arguments import INTERRUPTED, account, moment, refused, usage
 from koherent.management.progress import progress_bar
 from koherent.policy import Action, Scope, Viewer, scope_for
 from koherent.timeline import Filters
@@ -52,7 +51,7 @@ class Command(BaseCommand):
             raise usage("Say for whom: --user NAME for what that account may see, --all for everything.")
         filters = _filters(options)
         try:
-            scope = export.unrestricted() if options["all"] else _scope(options["user"])
+            scope = export.unrestricted() if options["all"] else scope_for(Viewer(user=account(options["user"])))
             filters.resolve(scope)
             cursor = self._stream(scope, filters, options)
         except KoherentError as error:
@@ -113,12 +112,3 @@ def _filters(options: dict[str, Any]) -> Filters:
         since=moment("--since", options["since"]),
         until=moment("--until", options["until"]),
     )
-
-
-def _scope(name: str) -> Scope:
-    accounts: Any = get_user_model()
-    try:
-        account = accounts._default_manager.get_by_natural_key(name)
-    except accounts.DoesNotExist:
-        raise usage(f"There is no account {name!r}.") from None
-    return scope_for(Viewer(user=account))

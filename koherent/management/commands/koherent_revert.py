@@ -7,12 +7,11 @@ from contextlib import ExitStack
 from itertools import islice
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from koherent import audit, registry
 from koherent.errors import KoherentError
-from koherent.management.arguments import interruptible, refused, usage
+from koherent.management.arguments import account, interruptible, refused, usage
 from koherent.management.progress import progress_bar
 from koherent.revert import Report, RevertPolicy, RevertStatus, Step, revert_assignation, revert_to
 
@@ -51,7 +50,7 @@ class Command(BaseCommand):
             raise usage("--json asks nothing: it goes with --dry-run or --yes.")
         if not (options["yes"] or options["dry_run"] or sys.stdin.isatty()):
             raise usage("There is nobody to ask: say --dry-run or --yes.")
-        context = {"reason": options["reason"], **({"user": _user(options["user"])} if options["user"] else {})}
+        context = {"reason": options["reason"], **({"user": account(options["user"])} if options["user"] else {})}
         whole = interruptible("A revert is written whole or not at all; --dry-run shows what is left to do.")
         try:
             with whole, audit(**context), _Bars(self.stderr) as progress:
@@ -118,14 +117,6 @@ def _call(options: dict[str, Any], progress: "_Bars") -> Callable[..., Report]:
     if registry.by_label(label) is None or not (number.isascii() and number.isdigit()):
         raise usage("--entry takes app.model:history_id of a tracked model.")
     return lambda **more: revert_to(None, label, int(number), policy=policy, **more)
-
-
-def _user(name: str) -> Any:
-    model: Any = get_user_model()
-    try:
-        return model._default_manager.get_by_natural_key(name)
-    except model.DoesNotExist:
-        raise usage(f"There is no account {name!r}.") from None
 
 
 def _outcome(report: Report) -> str:
