@@ -39,6 +39,15 @@ def test_restored_entries_are_found_warned_of_and_taken_out_of_the_feed() -> Non
     assert list(read_since(current_position(), 10).items) == []
 
 
+@pytest.mark.parametrize(("arguments", "verb"), [(["--dry-run"], "would lose"), ([], "lost")])
+def test_the_command_says_what_it_made_harmless(arguments: list[str], verb: str) -> None:
+    Tag.objects.create(name="t")
+    Tag.history.update(position=2**60)
+    out = io.StringIO()
+    call_command("koherent_baseline", "--repair", "--model", "example_schema.tag", *arguments, stdout=out)
+    assert out.getvalue().rstrip().endswith(f"; 1 {verb} the position of another cluster")
+
+
 def test_the_check_passes_over_tables_that_are_not_there_yet() -> None:
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE example_schema_historicaltag RENAME COLUMN position TO later")

@@ -54,7 +54,9 @@ def _line(report: BaselineReport) -> str:
     parts = [f"{report.created} created"]
     if report.changed is not None and report.deleted is not None:
         parts += [f"{report.changed} changed", f"{report.deleted} deleted"]
-    return f"{report.model}: {report.entries} entries {what} ({', '.join(parts)})"
+    line = f"{report.model}: {report.entries} entries {what} ({', '.join(parts)})"
+    verb = "would lose" if report.dry_run else "lost"
+    return f"{line}; {report.restored} {verb} the position of another cluster" if report.restored else line
 
 
 def _record(report: BaselineReport) -> dict[str, Any]:
