@@ -50,9 +50,9 @@ class AuditedQuerySetMixin:
             if given := kwargs.keys() & {key.name, key.attname}:
                 return self._move_and_record(plain, kwargs[given.pop()], kwargs)
             tracked = registry.for_model(self.model)
-            if tracked is not None and _stands_alone(self.model) and not recorder.waits(tracked, self.db):
+            if tracked is not None and _stands_alone(self.model):
                 returned = Returned(tracked.model)
-                with recorder.writing(self.db, ()), outermost(connections[self.db], returned):
+                with recorder.writing(self.db, [(tracked, None)]), outermost(connections[self.db], returned):
                     parent.update(**kwargs)
                 recorder.record(tracked, self.db, returned.keys, "~", may_wait=True)
                 return len(returned.keys)

@@ -102,12 +102,6 @@ def newest_key(tracked: TrackedModel, using: str) -> Any:
     return 0 if found is None else found
 
 
-def waits(tracked: TrackedModel, using: str) -> bool:
-    """Whether entries of the model wait in a unit of work."""
-    unit = unit_of(connections[using])
-    return unit is not None and unit.waits(tracked)
-
-
 def together(using: str) -> AbstractContextManager[Any]:
     """One transaction for a change and its entries.
 

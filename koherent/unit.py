@@ -63,10 +63,6 @@ class Unit:
         if self._count >= CAPACITY:
             self.flush()
 
-    def waits(self, tracked: TrackedModel) -> bool:
-        """Whether entries of the model wait."""
-        return bool(self._waiting.get(tracked))
-
     def before(self, tracked: TrackedModel, pks: Iterable[Any] | None = None) -> None:
         """These objects (None: all of the model) are about to be written to: write what waits for them."""
         waiting = self._waiting.get(tracked)

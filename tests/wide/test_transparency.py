@@ -9,6 +9,7 @@ from django.db import models, transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 
 import koherent
+from tests.wide.models import Folder
 from tests.wide.test_paths import CELLS, refusal
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
@@ -72,3 +73,20 @@ def test_a_write_returns_and_signals_what_django_does(name: str) -> None:
             transaction.set_rollback(True)
             transaction.set_rollback(True, using="other")
     assert seen[0] == seen[1]
+
+
+def test_an_update_in_a_unit_of_work_sees_no_row_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One statement, however many rows: what it does to some must not decide on the others."""
+    monkeypatch.setattr("koherent.managers.BATCH", 1)
+    with koherent.atomic():
+        top = Folder.objects.create(name="old")
+        inner = Folder.objects.create(name="old", parent=top)
+        Folder.objects.create(name="inmost", parent=inner)
+        matching = Folder.objects.filter(models.Q(parent=None) | models.Q(parent__name="old"))
+        assert matching.update(name="new") == 3
+    assert list(Folder.objects.values_list("name", flat=True)) == ["new"] * 3
+    made = [("+", "old"), ("+", "old"), ("+", "inmost")]
+    assert list(Folder.history.order_by("history_id").values_list("history_type", "name")) == [
+        *made,
+        *[("~", "new")] * 3,
+    ]
