@@ -28,7 +28,8 @@ def revert_to(
     """
     scope = None if viewer is None else scope_for(viewer)
     tracked = registry.by_label(label) if scope is None else scope.tracked(label)
-    if tracked is None:
+    # A revert serves the default database, as all readers do.
+    if tracked is None or tracked not in registry.tracked_on():
         raise NotFound("No such entry.")
     if scope is not None and scope.hides_rows and not scope.entries(tracked).filter(pk=history_id).exists():
         raise NotFound("No such entry.")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, router
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Count, Value
 
 from koherent import registry
@@ -69,8 +69,7 @@ class Planning:
 
 def objects_of(assignation_id: str) -> dict[TrackedModel, int]:
     """How many objects of each model an assignation wrote entries for."""
-    # A revert serves the default database.
-    here = [t for t in registry.tracked_models() if router.allow_migrate_model(DEFAULT_DB_ALIAS, t.history_model)]
+    here = registry.tracked_on()
     found: dict[str, int] = {}
     for models in batches(here, UNION):
         counts = [

@@ -9,11 +9,12 @@ from django.core.management import call_command
 import koherent
 from koherent import export, timeline
 from koherent.adoption import adopt_actors
-from koherent.errors import BadInput
+from koherent.errors import BadInput, NotFound
 from koherent.feed.cursor import current_position, read_since
 from koherent.policy import Scope, Viewer, scope_for
 from koherent.registry import for_model
 from koherent.retention import prune
+from koherent.revert import revert_to
 from koherent.timeline import Filters
 from tests.wide.models import Elsewhere, Unit
 
@@ -75,3 +76,9 @@ def test_accounts_of_adopted_entries_are_where_the_router_says(both: Unit, ada: 
     Elsewhere.history.using("other").update(actor_id=None, actor_name=None)
     assert adopt_actors(tracked, using="other") == 1
     assert Elsewhere.history.using("other").get().actor_name == "ada"
+
+
+def test_a_revert_refuses_an_entry_of_another_database_by_its_code(both: Unit) -> None:
+    entry = Elsewhere.history.using("other").get()
+    with pytest.raises(NotFound, match=r"No such entry\."):
+        revert_to(None, "wide.elsewhere", entry.history_id)
