@@ -12,6 +12,7 @@ from django.utils.module_loading import import_string
 
 from koherent.conf import settings
 from koherent.errors import Forbidden, Unauthenticated
+from koherent.permissions import prepare
 from koherent.registry import TrackedModel, for_model, tracked_on
 from koherent.request import RequestInfo
 
@@ -43,6 +44,7 @@ class Viewer:
         """Whether the account holds Django's permission ``action`` ("view", "add", ...) on ``model``."""
         if not self.is_active:
             return False
+        prepare(self.user)
         codename = get_permission_codename(action, model._meta)
         return bool(self.user.has_perm(f"{model._meta.app_label}.{codename}"))
 

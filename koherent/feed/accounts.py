@@ -4,10 +4,10 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from django.contrib.auth import get_backends
-from django.contrib.auth.backends import BaseBackend, ModelBackend
-from django.contrib.auth.models import Group, PermissionsMixin
+from django.contrib.auth.models import Group
 from django.db.models import Model
+
+from koherent.permissions import django_decides, remember
 
 AccountKey: TypeAlias = tuple[type[Model], Any]
 
@@ -16,17 +16,6 @@ CHUNK = 500
 
 _PERMISSIONS = ("permissions__content_type__app_label", "permissions__codename")
 _DIRECT = ("user_permissions__content_type__app_label", "user_permissions__codename")
-# What Django's own permission checks go through.
-_OF_BACKEND = (
-    "has_perm",
-    "get_all_permissions",
-    "get_user_permissions",
-    "get_group_permissions",
-    "_get_permissions",
-    "_get_user_permissions",
-    "_get_group_permissions",
-)
-_OF_ACCOUNT = ("has_perm", "get_all_permissions")
 
 
 @dataclass(frozen=True)
@@ -61,25 +50,6 @@ def read_accounts(keys: Iterable[AccountKey]) -> dict[AccountKey, Account]:
     return found
 
 
-def django_decides(model: type[Model]) -> bool:
-    """Whether the permissions of such accounts are those that Django's own tables hold, and nothing else."""
-    if not issubclass(model, PermissionsMixin) or not _same(model, PermissionsMixin, _OF_ACCOUNT):
-        return False
-    backends = [type(backend) for backend in get_backends()]
-    ours = [backend for backend in backends if issubclass(backend, ModelBackend)]
-    return bool(ours) and all(
-        _same(backend, ModelBackend, _OF_BACKEND)
-        if backend in ours
-        # A backend that only logs people in grants nothing.
-        else not hasattr(backend, "has_perm") or _same(backend, BaseBackend, _OF_BACKEND[:4])
-        for backend in backends
-    )
-
-
-def _same(child: type, parent: type, names: Sequence[str]) -> bool:
-    return all(getattr(child, name, None) is getattr(parent, name, None) for name in names)
-
-
 def _read_permissions(model: type[Model], users: Sequence[Any]) -> dict[Any, Hashable]:
     """Fill Django's permission caches of the accounts; their rights by primary key."""
     direct: dict[Any, set[tuple[str, str]]] = {}
@@ -102,8 +72,6 @@ def _read_permissions(model: type[Model], users: Sequence[Any]) -> dict[Any, Has
         own, member = direct.get(user.pk, set()), groups.get(user.pk, set())
         held = set().union(*(of_group.get(group, set()) for group in member))
         if not user.is_superuser:
-            user._user_perm_cache = {f"{app}.{codename}" for app, codename in own}
-            user._group_perm_cache = {f"{app}.{codename}" for app, codename in held}
-            user._perm_cache = user._user_perm_cache | user._group_perm_cache
+            remember(user, own, held)
         rights[user.pk] = (user.is_active, user.is_superuser, frozenset(own), frozenset(held))
     return rights
