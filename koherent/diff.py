@@ -31,6 +31,8 @@ ERASED_CHANGES = "koherent:erased-changes"
 
 SAFE_INTEGER = 2**53
 
+_NOTHING: frozenset[str] = frozenset()
+
 # Values of one of these types are equal when Python says so.
 _COMPARABLE = frozenset(
     {bool, str, int, float, bytes, decimal.Decimal, dt.datetime, dt.date, dt.time, dt.timedelta, uuid.UUID}
@@ -126,8 +128,8 @@ def erased_changes(row: Any) -> frozenset[str]:
 
 
 def _listed(row: Any, key: str) -> frozenset[str]:
-    names = row.metadata.get(key, ()) if isinstance(row.metadata, dict) else ()
-    return frozenset(names) if isinstance(names, list) else frozenset()
+    names = row.metadata.get(key) if isinstance(row.metadata, dict) else None
+    return frozenset(names) if isinstance(names, list) else _NOTHING
 
 
 class ForeignKeyLabels:
@@ -243,7 +245,7 @@ def compare(
     one_sided = old is None or new is None
     for field in tracked.fields:
         name, attname = field.name, field.attname
-        if field.primary_key or not _known(attname, old, new):
+        if field.primary_key or (old is not None and attname not in old) or (new is not None and attname not in new):
             continue
         before = None if old is None else old[attname]
         after = None if new is None else new[attname]
@@ -264,7 +266,8 @@ def compare(
             erased=touched,
         )
         changes.append(change)
-    changes += _link_changes(tracked, old, new, redacted, erased, erased_changes)
+    if tracked.m2m:
+        changes += _link_changes(tracked, old, new, redacted, erased, erased_changes)
     return tuple(changes)
 
 

@@ -131,28 +131,27 @@ def materialise(
     One statement for each model of which a row is not among those of ``read``, for each many-to-many field and model
     pointed to, and one for the accounts.
     """
-    rows, values = _rows(scope, found, read, links=wanted.links or wanted.changes)
-    hits = [hit for hit in found if hit.key in rows]
+    versions = _versions(scope, found, read, links=wanted.links or wanted.changes)
+    hits: list[tuple[TrackedModel, _Version, _Version | None, _Pair | None]] = []
     labels = ForeignKeyLabels(scope)
-    pairs: list[tuple[Any, Any] | None] = []
-    for hit in hits:
-        pair = None
-        if wanted.changes:
-            before = None if hit.before is None else values.get((hit.tracked, hit.before))
-            pair = _versions(rows[hit.key].history_type, before, values[hit.key])
-        pairs.append(pair)
+    for tracked, history_id, earlier_id, _ in found:
+        known = versions[tracked]
+        now = known.get(history_id)
+        if now is None:
+            continue
+        earlier = None if earlier_id is None else known.get(earlier_id)
+        pair = _compared(now, earlier) if wanted.changes else None
+        hits.append((tracked, now, earlier, pair))
         if pair is not None and wanted.labels:
-            labels.want(hit.tracked, *pair, redacted=scope.redacted(hit.tracked))
+            labels.want(tracked, *pair, redacted=scope.redacted(tracked))
     labels.load()
-    actors = {rows[hit.key].actor_id for hit in hits} - {None}
+    actors = {now.row.actor_id for _, now, _, _ in hits} - {None}
     gone = deleted_actors(actors) if wanted.accounts else set()
-    keys = _metadata_keys(scope, [(hit.tracked, rows[hit.key]) for hit in hits])
+    keys = _metadata_keys(scope, [(tracked, now.row) for tracked, now, _, _ in hits])
     entries = []
-    for hit, pair in zip(hits, pairs, strict=True):
-        earlier = None if hit.before is None else rows.get((hit.tracked, hit.before))
-        row = rows[hit.key]
-        metadata = {key: value for key, value in _metadata(row).items() if key in keys[hit.tracked]}
-        entries.append(_entry(scope, hit.tracked, row, earlier, values[hit.key], pair, labels, gone, metadata))
+    for tracked, now, earlier, pair in hits:
+        metadata = {key: value for key, value in _metadata(now.row).items() if key in keys[tracked]}
+        entries.append(_entry(scope, tracked, now, earlier, pair, labels, gone, metadata))
     return entries
 
 
@@ -168,62 +167,66 @@ def _metadata_keys(scope: Scope, rows: Iterable[tuple[TrackedModel, Any]]) -> di
     return {tracked: scope.metadata_keys(tracked, frozenset(keys)) for tracked, keys in found.items()}
 
 
-Key: TypeAlias = "tuple[TrackedModel, int]"
+class _Version(NamedTuple):
+    """A visible history row, or its columns, and its values."""
+
+    row: Any
+    values: dict[str, Any]
 
 
-def _rows(
+_Pair: TypeAlias = tuple[dict[str, Any] | None, dict[str, Any] | None]
+
+
+def _versions(
     scope: Scope, found: Sequence[Found], read: Sequence[Found], *, links: bool
-) -> tuple[dict[Key, Any], dict[Key, dict[str, Any]]]:
-    """The visible rows of what was found and of the entries before, and their values."""
-    known: dict[TrackedModel, dict[int, Any]] = {}
-    for hit in read:
-        if hit.columns is not None:
-            known.setdefault(hit.tracked, {})[hit.history_id] = hit.columns
+) -> dict[TrackedModel, dict[int, _Version]]:
+    """What was found and the entries before, as far as they are visible, by history id."""
     wanted: dict[TrackedModel, set[int]] = {}
-    for hit in found:
-        ids = wanted.setdefault(hit.tracked, set())
-        ids.update({hit.history_id} if hit.before is None else {hit.history_id, hit.before})
-    rows: dict[Key, Any] = {}
-    values: dict[Key, dict[str, Any]] = {}
+    for tracked, history_id, earlier_id, _ in found:
+        ids = wanted.setdefault(tracked, set())
+        ids.add(history_id)
+        if earlier_id is not None:
+            ids.add(earlier_id)
+    there = {(tracked, history_id): columns for tracked, history_id, _, columns in read if columns is not None}
+    versions: dict[TrackedModel, dict[int, _Version]] = {}
     for tracked, ids in wanted.items():
         linked = diff.load_links(tracked, ids) if links else {}
-        there = known.get(tracked, {})
-        missing = ids - there.keys()
-        some = [there[id] for id in ids & there.keys()]
+        some: list[Any] = [there[tracked, id] for id in ids if (tracked, id) in there]
+        missing = [id for id in ids if (tracked, id) not in there] if len(some) < len(ids) else []
         if missing:
             some += scope.entries(tracked).filter(history_id__in=missing)
-        for row in some:
-            rows[(tracked, row.history_id)] = row
-            values[(tracked, row.history_id)] = diff.values_of(tracked, row, linked.get(row.history_id, {}))
-    return rows, values
+        versions[tracked] = {
+            row.history_id: _Version(row, diff.values_of(tracked, row, linked.get(row.history_id, {}))) for row in some
+        }
+    return versions
 
 
-def _versions(action: str, before: Any, now: Any) -> tuple[Any, Any] | None:
+def _compared(now: _Version, earlier: _Version | None) -> _Pair | None:
     """What an entry's changes compare."""
-    if action == "+":
-        return None, now
-    if action == "-":
-        return now, None
-    return None if before is None else (before, now)
+    if now.row.history_type == "+":
+        return None, now.values
+    if now.row.history_type == "-":
+        return now.values, None
+    return None if earlier is None else (earlier.values, now.values)
 
 
 def _entry(
     scope: Scope,
     tracked: TrackedModel,
-    row: Any,
-    earlier: Any,
-    values: dict[str, Any],
-    pair: tuple[Any, Any] | None,
+    now: _Version,
+    earlier: _Version | None,
+    pair: _Pair | None,
     labels: ForeignKeyLabels,
     gone: set[str],
     metadata: dict[str, Any],
 ) -> Entry:
+    row, values = now
     redacted = scope.redacted(tracked)
     if isinstance(row, Columns) and not _has_label(tracked, row):
         row = row.row(tracked)
     wiped = erased = diff.erased_fields(row)
     if row.history_type == "~" and earlier is not None:
-        erased |= diff.erased_fields(earlier)
+        erased |= diff.erased_fields(earlier.row)
     changes = None
     if pair is not None:
         changes = diff.compare(

@@ -87,7 +87,7 @@ def find_rows(
         return find(scope, searches, limit=limit, newest_first=newest_first, neighbours=neighbours)
     ((tracked, rows),) = searches
     try:
-        sql, params = compiled(_ordered(rows.select_related(None).defer(None), limit, newest_first))
+        sql, params = compiled(_ordered(_whole(rows), limit, newest_first))
     except EmptyResultSet:
         return []
     before, before_params = _entry_before_row(scope, tracked) if neighbours else ("NULL", ())
@@ -118,6 +118,12 @@ def find_rows(
         columns = Columns(dict(zip(names, row, strict=False)))
         found.append(Found(tracked, columns.history_id, row[-1], columns))  # type: ignore[attr-defined]
     return found
+
+
+def _whole(rows: Entries) -> Entries:
+    """Rows with all their columns, and no others' but those that an annotation adds."""
+    plain = not rows.query.select_related and not rows.query.deferred_loading[0]
+    return rows if plain else rows.select_related(None).defer(None)
 
 
 class FoundFor(NamedTuple):
