@@ -11,6 +11,7 @@ from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connections
+from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 from django.test import override_settings
 
 from koherent import commits
@@ -37,7 +38,9 @@ def _nobody_else_in_the_test_database(django_db_setup: None, django_db_blocker: 
     yield
     with django_db_blocker.unblock():
         for connection in connections.all():
-            if connection.vendor == "postgresql":
+            # A database that no test of this run asks for has not been made.
+            is_made = str(connection.settings_dict["NAME"]).startswith(TEST_DATABASE_PREFIX)
+            if connection.vendor == "postgresql" and is_made:
                 with connection.cursor() as cursor:
                     cursor.execute(
                         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
