@@ -5,16 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import transaction
 
 import koherent
 from example_schema.models import Dataset, Project, Tag
 from koherent.diff import erased_fields
 from koherent.revert import Report, RevertStatus, apply, revert_assignation, revert_to
-from tests.postgres.threads import closing, until_somebody_waits_for_a_lock
+from tests.postgres.threads import WAIT, begun_before_commit, closing, until_somebody_waits_for_a_lock
 
 pytestmark = pytest.mark.django_db(transaction=True)
-WAIT = 20.0
 
 
 class Between:
@@ -81,22 +79,10 @@ def test_an_object_that_is_gone(between: Between, dataset: Dataset) -> None:
 
 
 def test_a_revert_waits_for_an_erasure_and_sees_it(dataset: Dataset) -> None:
-    erased, commit = threading.Event(), threading.Event()
-
-    def erase() -> None:
-        with transaction.atomic():
-            koherent.erase(dataset, ["access_notes"])
-            erased.set()
-            assert commit.wait(WAIT)
-
-    with ThreadPoolExecutor(2) as pool:
-        erasing = pool.submit(closing, erase)
-        assert erased.wait(WAIT)
-        reverting = pool.submit(closing, lambda: revert_assignation(None, "work"))
-        until_somebody_waits_for_a_lock(reverting)
-        commit.set()
-        erasing.result(WAIT)
-        assert reverting.result(WAIT).status is RevertStatus.APPLIED
+    report = begun_before_commit(
+        lambda: revert_assignation(None, "work"), lambda: koherent.erase(dataset, ["access_notes"])
+    )
+    assert report.status is RevertStatus.APPLIED
     assert Dataset.objects.values_list("title", "access_notes").get() == ("old", "public")
 
 
@@ -116,21 +102,9 @@ def test_the_erasure_of_a_person_keeps_what_the_erasure_of_an_object_marks(datas
     with koherent.audit(told_by="Ada"):
         Dataset.objects.update(access_notes="personal again")
     entry = Dataset.history.get(metadata__told_by="Ada")
-    erased, commit = threading.Event(), threading.Event()
-
-    def erase() -> None:
-        with transaction.atomic():
-            koherent.erase(dataset, ["access_notes"])
-            erased.set()
-            assert commit.wait(WAIT)
-
-    with ThreadPoolExecutor(2) as pool:
-        erasing = pool.submit(closing, erase)
-        assert erased.wait(WAIT)
-        forgetting = pool.submit(closing, lambda: koherent.erase_actor("0", traces=["Ada"]))
-        until_somebody_waits_for_a_lock(forgetting)
-        commit.set()
-        erasing.result(WAIT)
-        assert forgetting.result(WAIT).metadata == 1
+    report = begun_before_commit(
+        lambda: koherent.erase_actor("0", traces=["Ada"]), lambda: koherent.erase(dataset, ["access_notes"])
+    )
+    assert report.metadata == 1
     entry.refresh_from_db()
     assert (entry.metadata["told_by"], erased_fields(entry)) == ("[erased]", frozenset({"access_notes"}))

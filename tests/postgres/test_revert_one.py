@@ -1,6 +1,5 @@
 """PostgreSQL only: one object goes back with few statements, and nothing of what a revert promises is lost."""
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ from koherent.models import Assignation
 from koherent.revert import ConflictCode, Report, RevertPolicy, RevertStatus, revert_assignation, revert_to
 from koherent.signal import reverted
 from tests.failing import FailAt
-from tests.postgres.threads import WAIT, in_thread, until_somebody_waits_for_a_lock
+from tests.postgres.threads import begun_before_commit
 from tests.revert.test_signals import connected
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -128,43 +127,15 @@ def test_what_handlers_write_belongs_to_the_one_assignation(tag: Tag, signal: An
 
 
 def test_a_change_that_commits_meanwhile_is_what_is_reverted(tag: Tag) -> None:
-    reports, locked, may_commit = list[Report](), threading.Event(), threading.Event()
-
-    def rename() -> None:
-        with transaction.atomic():
-            Tag.objects.update(name="newer")
-            locked.set()
-            assert may_commit.wait(WAIT)
-
-    other = in_thread(rename)
-    assert locked.wait(WAIT)
-    reverting = in_thread(lambda: reports.append(back(tag)))
-    until_somebody_waits_for_a_lock()
-    may_commit.set()
-    other.join(WAIT)
-    reverting.join(WAIT)
-    ((change,),) = [step.changes for step in reports[0].steps]
+    report = begun_before_commit(lambda: back(tag), lambda: Tag.objects.update(name="newer"))
+    ((change,),) = [step.changes for step in report.steps]
     assert (change.old, change.new) == ("newer", "old")
     assert list(Tag.history.order_by("history_id").values_list("name", flat=True)) == ["old", "new", "newer", "old"]
 
 
 def test_an_object_that_goes_meanwhile_comes_back(tag: Tag) -> None:
-    reports, locked, may_commit = list[Report](), threading.Event(), threading.Event()
-
-    def delete() -> None:
-        with transaction.atomic():
-            Tag.objects.get().delete()
-            locked.set()
-            assert may_commit.wait(WAIT)
-
-    other = in_thread(delete)
-    assert locked.wait(WAIT)
-    reverting = in_thread(lambda: reports.append(back(tag)))
-    until_somebody_waits_for_a_lock()
-    may_commit.set()
-    other.join(WAIT)
-    reverting.join(WAIT)
-    assert [step.action for step in reports[0].steps] == ["+"]
+    report = begun_before_commit(lambda: back(tag), lambda: Tag.objects.get().delete())
+    assert [step.action for step in report.steps] == ["+"]
     assert Tag.objects.get(pk=tag.pk).name == "old"
 
 

@@ -3,11 +3,12 @@
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 
+T = TypeVar("T")
 WAIT = 20.0
 
 
@@ -25,7 +26,7 @@ def in_thread(work: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def closing(work: Callable[[], Any]) -> Any:
+def closing(work: Callable[[], T]) -> T:
     """What ``work`` returns; the thread's connections are closed."""
     try:
         return work()
@@ -46,3 +47,25 @@ def until_somebody_waits_for_a_lock(or_done: "Future[Any] | None" = None) -> Non
                 return
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def begun_before_commit(work: Callable[[], T], change: Callable[[], object]) -> T:
+    """What ``work`` gives when it begins after ``change`` has written and before that is committed."""
+    written, may_commit = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with transaction.atomic():
+            change()
+            written.set()
+            assert may_commit.wait(WAIT)
+
+    with ThreadPoolExecutor(2) as pool:
+        writing = pool.submit(closing, write)
+        assert written.wait(WAIT)
+        working = pool.submit(closing, work)
+        try:
+            until_somebody_waits_for_a_lock(working)
+        finally:
+            may_commit.set()
+        writing.result(WAIT)
+        return working.result(WAIT)
