@@ -138,7 +138,10 @@ def _write_deleted(writer: "_Writer", chunk: int, advance: Advance) -> int:
 
 
 class _Writer:
-    """The statements of one model."""
+    """The statements of one model, which may be a migration's: its history has the columns of then.
+
+    So ``statements.Statements``, which needs those of now, cannot make them.
+    """
 
     def __init__(self, tracked: TrackedModel, using: str, reason: str, app: str) -> None:
         self.tracked, self.using, self.reason, self.app = tracked, using, reason, app

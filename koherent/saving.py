@@ -14,6 +14,7 @@ from koherent.deletions import owners_of
 from koherent.registry import M2MTracked, TrackedModel
 from koherent.statements import statements
 from koherent.unit import unit_of
+from koherent.wrappers import outermost
 
 _ORDINARY_TABLE = (
     "SELECT c.relkind = 'r' AND NOT c.relhasrules AND NOT EXISTS "
@@ -110,7 +111,7 @@ def _is_ordinary_table(tracked: TrackedModel, connection: BaseDatabaseWrapper) -
 def _save_at_once(instance: models.Model, write: Callable[[], Any], tracked: TrackedModel, using: str) -> Any:
     with ExitStack() as stack:
         update = _UpdateWithEntry(tracked, instance, connections[using], stack)
-        with recorder.writing(using, ()), update:
+        with recorder.writing(using, ()), outermost(connections[using], update):
             updated = write()
         if not update.is_recorded:
             key = getattr(instance, tracked.model._meta.pk.attname)
@@ -130,13 +131,6 @@ class _UpdateWithEntry:
     ) -> None:
         self.tracked, self.instance, self.connection, self.stack = tracked, instance, connection, stack
         self.is_recorded = False
-
-    def __enter__(self) -> None:
-        # The outermost, so that the wrappers of others see the statement that is run.
-        self.connection.execute_wrappers.insert(0, self)
-
-    def __exit__(self, *error: Any) -> None:
-        self.connection.execute_wrappers.remove(self)
 
     def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
         if statements(self.tracked, self.connection).is_of_one_row(sql):
