@@ -1,6 +1,6 @@
 """The SQL of recording. Its text depends on the model and the kind of database only, so each is built once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -25,8 +25,8 @@ STAMP = (
     "origin",
     "field_set",
 )
-# PostgreSQL compares no values of these types.
-_WITHOUT_EQUALITY = ("json", "xml", "point", "polygon", "box", "line", "lseg", "path", "circle")
+# PostgreSQL compares no values of these types, or, of the last one, takes different texts for the same.
+_COMPARED_AS_TEXT = ("json", "xml", "point", "polygon", "box", "line", "lseg", "path", "circle", "citext")
 _cache: dict[tuple[TrackedModel, str], "Statements"] = {}
 
 
@@ -79,13 +79,20 @@ class Statements:
         self.into = f"INSERT INTO {self.history} ({', '.join(columns)})"
         values = [f"{self._alias(f)}.{quote(f.column)}" for f in tracked.fields]
         self.values = ", ".join(values + [self.live_key for _ in relation])
-        self.json_like = {f for f in tracked.fields if f.db_type(connection) in _WITHOUT_EQUALITY}
+        self._exactly = {f: self._as_stored(f, connection) for f in tracked.fields}
         self.own_link_fields = {m2m.name: _own_link_fields(m2m) for m2m in tracked.m2m}
         self._link_marks = {name: self._marks(own, connection) for name, own in self.own_link_fields.items()}
         self._texts: dict[Any, str] = {}
 
     def _marks(self, fields: Sequence[Any], connection: BaseDatabaseWrapper) -> list[str]:
         return [f"CAST(%s AS {f.db_type(connection)})" if self.postgres else "%s" for f in fields]
+
+    def _as_stored(self, field: Any, connection: BaseDatabaseWrapper) -> str:
+        """What has the values of a column compared as they are: a collation may take different texts for the same."""
+        cast = "::text" if self.postgres and field.db_type(connection) in _COMPARED_AS_TEXT else ""
+        if not field.db_parameters(connection).get("collation"):
+            return cast
+        return f"{cast} COLLATE {quote('C') if self.postgres else 'BINARY'}"
 
     def insert(self, keys: Keys, action: str, *, count: int = 1, links: bool = False, keep: bool = False) -> str:
         """The INSERT ... SELECT of entries for some objects.
@@ -145,9 +152,9 @@ class Statements:
                 # Right after a bulk write PostgreSQL expects many more rows than there are, and compiles the query.
                 source, condition = f"(SELECT * FROM {source} WHERE {condition} LIMIT %s) m0", ""
         if action == "~" and not keep:
-            condition = self._differs(links, condition, optional=keys == "dated")
-            if self.postgres:
-                source += self._latest()
+            moved = self._moved(links=links)
+            moved = f"(v.action <> '~' OR {moved})" if keys == "dated" else moved
+            condition = f"{condition} AND {moved}" if condition else moved
         where = f" WHERE {condition}" if condition else ""
         selected = ", ".join([self.values, date, kind, *stamp])
         return f"{self.into} SELECT {selected} FROM {source}{where}{order} RETURNING {quote('history_id')}"
@@ -169,19 +176,15 @@ class Statements:
         text = self._texts.get(shape)
         if text is None:
             pk: Any = self.tracked.model._meta.pk
-            key = quote(pk.column)
-            date, kind, *stamp = self.marks
-            update = f"{sql.removesuffix(self._of_one_row)} FROM was WHERE {self.table}.{key} = was.{key}"
-            entry = f"{self.into} SELECT {', '.join([self.values, date, kind, *stamp])} FROM m0"
-            if not keep:
-                entry += f" JOIN was ON was.{key} = {self.live_key}{self._latest()}"
-                entry += f" WHERE (h.history_id IS NULL OR NOT ({self._same('h')} AND {self._same('was')}))"
+            key, now = quote(pk.column), self.table
+            update = f"{sql.removesuffix(self._of_one_row)} FROM was WHERE {now}.{key} = was.{key}"
+            same = self._same(lambda f: f"was.{quote(f.column)}", lambda f: f"{now}.{quote(f.column)}")
             text = self._texts[shape] = (
-                f"WITH was AS MATERIALIZED (SELECT * FROM {self.table} WHERE {key} = %s FOR NO KEY UPDATE), "
-                f"m0 AS ({update} RETURNING {self.table}.*), "
-                f"entry AS ({entry} RETURNING history_id)"
+                f"WITH was AS MATERIALIZED (SELECT * FROM {now} WHERE {key} = %s FOR NO KEY UPDATE), "
+                f"m0 AS ({update} RETURNING {now}.*{'' if keep else f', {same} AS koherent_same'}), "
+                f"entry AS ({self._entry_of_m0('' if keep else self._moved('m0.koherent_same'))})"
                 f"{f', begun AS ({begin_assignation(True, True)})' if begins else ''} "
-                f"SELECT entry.history_id FROM m0 LEFT JOIN entry ON TRUE"
+                f"SELECT (SELECT history_id FROM entry) FROM m0"
             )
         return text
 
@@ -190,13 +193,14 @@ class Statements:
 
         Parameters: the UPDATE's, date, action, stamp, those of ``begin``. Gives the entry's history id.
         """
-        date, kind, *stamp = self.marks
-        selected = ", ".join([self.values, date, kind, *stamp])
-        entry = f"{self.into} SELECT {selected} FROM m0{self._latest()} WHERE {self._differs(False, '', False)}"
         return (
-            f"WITH m0 AS ({update} RETURNING {self.table}.*), entry AS ({entry} RETURNING history_id), "
+            f"WITH m0 AS ({update} RETURNING {self.table}.*), entry AS ({self._entry_of_m0(self._moved())}), "
             f"begun AS ({begin}) SELECT history_id FROM entry"
         )
+
+    def _entry_of_m0(self, condition: str) -> str:
+        where = f" WHERE {condition}" if condition else ""
+        return f"{self.into} SELECT {', '.join([self.values, *self.marks])} FROM m0{where} RETURNING history_id"
 
     def _several(self, count: int) -> str:
         return f"= ANY(%s::{self.pk_type}[])" if self.postgres else f"IN ({', '.join(['%s'] * count)})"
@@ -287,44 +291,28 @@ class Statements:
         joined = f"({named}) v CROSS JOIN {first} ON {self.live_key} = v.key"
         return " JOIN ".join([joined, *rest])
 
-    def _latest(self) -> str:
-        """The latest entry of each object, one index look-up a row: a plain join would read the whole history."""
-        latest = (
-            f"SELECT * FROM {self.history} l WHERE l.{self.key} = {self.live_key} ORDER BY l.history_id DESC LIMIT 1"
-        )
-        return f" LEFT JOIN LATERAL ({latest}) h ON TRUE"
+    def _moved(self, *same: str, links: bool = False) -> str:
+        """Something differs from the latest entry, which one index look-up a row finds, or is not the ``same``."""
+        values = self._same(lambda f: f"l.{quote(self._column(f))}", lambda f: f"{self._alias(f)}.{quote(f.column)}")
+        links_same = map(self._same_links, self.tracked.m2m if links else ())
+        own = " AND ".join(["l.history_type <> '-'", values, *links_same])
+        of_object = f"{self.history} l WHERE l.{self.key} = {self.live_key}"
+        latest = f"(SELECT {own} FROM {of_object} ORDER BY l.history_id DESC LIMIT 1)"
+        return f"NOT COALESCE({' AND '.join([*same, latest])}, FALSE)"
 
-    def _differs(self, links: bool, condition: str, optional: bool) -> str:
-        """Something moved since the latest entry ``h``; ``optional``: only entries ``"~"`` ask for it."""
-        same = [self._same("h")]
-        if links:
-            same += [self._same_links(m2m) for m2m in self.tracked.m2m]
-        if self.postgres:
-            differs = f"(h.history_id IS NULL OR NOT ({' AND '.join(same)}))"
-        else:
-            latest = f"SELECT MAX(l.history_id) FROM {self.history} l WHERE l.{self.key} = {self.live_key}"
-            found = " AND ".join([f"h.history_id = ({latest})", *same])
-            differs = f"NOT EXISTS (SELECT 1 FROM {self.history} h WHERE {found})"
-        if optional:
-            differs = f"(v.action <> '~' OR {differs})"
-        return f"{condition} AND {differs}" if condition else differs
-
-    def _same(self, then: str) -> str:
-        """Nothing moved since ``then``: ``h``, an entry, or ``was``, the row of a model without parents."""
-        operator = "IS NOT DISTINCT FROM" if self.postgres else "IS"
-        same = ["h.history_type <> '-'"] if then == "h" else ["TRUE"]
+    def _same(self, then: Callable[[Any], str], now: Callable[[Any], str]) -> str:
+        """No tracked value moved; ``then`` and ``now`` name a field's column."""
+        operator, same = "IS NOT DISTINCT FROM" if self.postgres else "IS", []
         for model_field in self.tracked.fields:
             # A save that moves nothing but its own time stamp is no change.
             if model_field is self.tracked.model._meta.pk or getattr(model_field, "auto_now", False):
                 continue
-            cast = "::text" if self.postgres and model_field in self.json_like else ""
-            now = quote(model_field.column)
-            before = quote(self._column(model_field)) if then == "h" else now
-            same.append(f"{then}.{before}{cast} {operator} {self._alias(model_field)}.{now}{cast}")
-        return " AND ".join(same)
+            exactly = self._exactly[model_field]
+            same.append(f"{then(model_field)}{exactly} {operator} {now(model_field)}{exactly}")
+        return " AND ".join(same) or "TRUE"
 
     def _same_links(self, m2m: M2MTracked) -> str:
-        """True when the links now are the links of the entry ``h``."""
+        """True when the links now are the links of the entry ``l``."""
         columns = ", ".join(quote(c) for c in m2m.link_columns)
         now = (
             f"SELECT {columns} FROM {quote(m2m.through._meta.db_table)} "
@@ -332,7 +320,7 @@ class Statements:
         )
         then = (
             f"SELECT {columns} FROM {quote(m2m.history_model._meta.db_table)} "
-            f"WHERE {quote('history_id')} = h.history_id"
+            f"WHERE {quote('history_id')} = l.history_id"
         )
         return f"NOT EXISTS ({now} EXCEPT {then}) AND NOT EXISTS ({then} EXCEPT {now})"
 
@@ -371,8 +359,9 @@ def begin_assignation(postgres: bool, along: bool = False) -> str:
     moment, text = ("CAST(%s AS timestamptz)", "CAST(%s AS varchar)") if postgres else ("%s", "%s")
     return (
         f"INSERT INTO {table} (assignation_id, started_at) SELECT {text}, {moment} "
-        f"WHERE {'EXISTS (SELECT 1 FROM entry) AND ' if along else ''}"
-        f"NOT EXISTS (SELECT 1 FROM {table} WHERE assignation_id = %s AND started_at > {moment})"
+        f"{'FROM entry ' if along else ''}"
+        f"WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE assignation_id = %s AND started_at > {moment})"
+        f"{' LIMIT 1' if along else ''}"
     )
 
 

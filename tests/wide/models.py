@@ -7,7 +7,7 @@ from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator
-from django.db import models
+from django.db import connection, models
 from django.db.models.functions import Lower
 from simple_history.models import HistoricalRecords
 
@@ -425,6 +425,19 @@ class Box(models.Model):
 
     def __str__(self) -> str:
         return f"{self.code}"
+
+
+class Alias(models.Model):
+    """A collation for which two spellings are one text, as a database may have them."""
+
+    name = models.CharField(
+        max_length=100,
+        db_collation="NOCASE" if connection.vendor == "sqlite" else "caseless",
+    )
+    history = HistoryField(label="name")
+
+    def __str__(self) -> str:
+        return self.name
 
 
 # Django finds the models of an app in its ``models`` module.
