@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import cache, wraps
+from operator import attrgetter
 from typing import Any
 
 from django.db import connections, models, router, transaction
@@ -151,7 +152,8 @@ class AuditedQuerySetMixin:
             recorder.record_new(tracked, self.db, pks, None)
             recorder.record(tracked, self.db, pks, "~")
         else:
-            recorder.record(tracked, self.db, [o.pk for o in created], "+", may_wait=True)
+            key = attrgetter(tracked.pk_attname)
+            recorder.record(tracked, self.db, list(map(key, created)), "+", may_wait=True)
 
     def delete(self) -> tuple[int, dict[str, int]]:
         """Django's ``delete()``; the entries of all that goes are written together."""

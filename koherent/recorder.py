@@ -125,14 +125,13 @@ class writing:
         if self._unit is not None:
             for tracked, pks in self._objects:
                 self._unit.before(tracked, pks)
-            self._passing = self._unit.passing()
-            self._passing.__enter__()
+            self._outside = self._unit.passes(True)
         self._token = is_covered.set(True)
 
     def __exit__(self, *error: Any) -> None:
         is_covered.reset(self._token)
         if self._unit is not None:
-            self._passing.__exit__(*error)
+            self._unit.passes(self._outside)
 
 
 class Returned:
@@ -147,7 +146,8 @@ class Returned:
         if not sql.startswith("UPDATE"):
             return execute(sql, params, many, context)
         result = execute(f"{sql} RETURNING {self.column}", params, many, context)
-        self.keys += [self.pk.to_python(row[0]) for row in context["cursor"].fetchall()]
+        keys = [row[0] for row in context["cursor"].fetchall()]
+        self.keys += keys if isinstance(self.pk, models.AutoField) else map(self.pk.to_python, keys)
         return result
 
 

@@ -52,6 +52,8 @@ class Statements:
         self.tracked = tracked
         self.postgres = connection.vendor == "postgresql"
         history: Any = tracked.history_model._meta
+        # SQLite tells the highest id and how many rows there are; returning a thousand ids takes it a fifth longer.
+        self._returning = " RETURNING history_id" if self.postgres else ""
         self.history, self.table = quote(history.db_table), quote(tracked.model._meta.db_table)
         pk: Any = tracked.model._meta.pk
         self.pk_type = pk.rel_db_type(connection)
@@ -157,7 +159,7 @@ class Statements:
             condition = f"{condition} AND {moved}" if condition else moved
         where = f" WHERE {condition}" if condition else ""
         selected = ", ".join([self.values, date, kind, *stamp])
-        return f"{self.into} SELECT {selected} FROM {source}{where}{order} RETURNING {quote('history_id')}"
+        return f"{self.into} SELECT {selected} FROM {source}{where}{order}{self._returning}"
 
     def is_of_one_row(self, sql: str) -> bool:
         """Whether this is the UPDATE of a ``save()``."""
@@ -216,8 +218,7 @@ class Statements:
         alive = f"SELECT 1 FROM {self.history} h WHERE h.history_id = ({latest}) AND h.history_type <> '-'"
         return (
             f"{self.into} SELECT {self.values}, {', '.join(self.marks)} FROM {self._tables()} "
-            f"WHERE ({' OR '.join(which)}) AND NOT EXISTS ({alive}) ORDER BY {self.live_key} "
-            f"RETURNING {quote('history_id')}"
+            f"WHERE ({' OR '.join(which)}) AND NOT EXISTS ({alive}) ORDER BY {self.live_key}{self._returning}"
         )
 
     def hold(self, going: bool) -> str:

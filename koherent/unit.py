@@ -88,11 +88,16 @@ class Unit:
     @contextmanager
     def passing(self) -> Iterator[None]:
         """The statements inside are recording's own, or a write that was announced by ``before()``."""
-        outer, self._passing = self._passing, True
+        outside = self.passes(True)
         try:
             yield
         finally:
-            self._passing = outer
+            self.passes(outside)
+
+    def passes(self, passing: bool) -> bool:
+        """Begin or end ``passing()``, for whom a generator would cost too much; returns what was before."""
+        outside, self._passing = self._passing, passing
+        return outside
 
     def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
         """Django's execute wrapper."""

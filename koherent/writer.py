@@ -171,7 +171,7 @@ def _write(
         text, parameters = texts.with_beginning(text), [*parameters, *_beginning(connection, begins)]
     with connection.cursor() as cursor:
         cursor.execute(text, parameters)
-        ids = [row[0] for row in cursor.fetchall()]
+        ids = [row[0] for row in cursor.fetchall()] if texts.postgres else _inserted(cursor)
         if not ids:
             return ids
         if begins is not None and not texts.postgres:
@@ -181,6 +181,11 @@ def _write(
             cursor.execute(texts.copy_links(m2m, len(ids)), [*own, *texts.keys(ids)])
     commits.wrote(connection, [(tracked.label, id) for id in ids], begins)
     return ids
+
+
+def _inserted(cursor: Any) -> list[int]:
+    """SQLite: the ids of what an INSERT ... SELECT has just put in; it has one writer, and counts ids up by one."""
+    return list(range(cursor.lastrowid - cursor.rowcount + 1, cursor.lastrowid + 1))
 
 
 def write_with_update(
@@ -263,7 +268,5 @@ def _begins(connection: BaseDatabaseWrapper, assignation_id: str | None) -> str 
 
 def _beginning(connection: BaseDatabaseWrapper, assignation_id: str) -> list[Any]:
     """The parameters of ``begin_assignation()``."""
-    date_field: Any = Assignation._meta.get_field("started_at")
-    now = timezone.now()
-    date, renewed = (date_field.get_db_prep_save(date, connection) for date in (now, now - RENEWED_AFTER))
-    return [assignation_id, date, assignation_id, renewed]
+    now, adapted = timezone.now(), connection.ops.adapt_datetimefield_value
+    return [assignation_id, adapted(now), assignation_id, adapted(now - RENEWED_AFTER)]
