@@ -18,6 +18,8 @@ DEMO_DATA = .cache/demo.sqlite3
 BENCH_RUN = BENCH_KOHERENT4_PYTHON=$(BENCH4_VENV)/bin/python $(BENCH_VENV)/bin/python -m benchmarks
 # The second test project, with models of every kind.
 WIDE = --ds=tests.wide.settings tests/wide
+# Two workers: each has its own databases, the Redis one included.
+SIDE_BY_SIDE = -n 2 -p tests.workers
 ON_POSTGRES = EXAMPLE_DB=postgres EXAMPLE_REDIS=$${EXAMPLE_REDIS:-redis://127.0.0.1:6379/0}
 
 .DEFAULT_GOAL := help
@@ -45,12 +47,12 @@ serve: $(DEMO_READY) ## keep a server running on the demo's data
 	@EXAMPLE_SQLITE=$(DEMO_DATA) $(DEMO_RUN) -m example_schema.demo --serve
 
 test: $(READY) ## the test suite on SQLite and the in-memory channel layer
-	$(RUN) -m pytest $(PYTEST_ARGS)
-	$(RUN) -m pytest $(WIDE) $(PYTEST_ARGS)
+	$(RUN) -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+	$(RUN) -m pytest $(WIDE) $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 postgres: $(READY) ## the same suite on a running PostgreSQL (PGHOST, PGUSER, ...) and Redis (EXAMPLE_REDIS)
-	$(ON_POSTGRES) $(RUN) -m pytest $(PYTEST_ARGS)
-	$(ON_POSTGRES) $(RUN) -m pytest $(WIDE) $(PYTEST_ARGS)
+	$(ON_POSTGRES) $(RUN) -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+	$(ON_POSTGRES) $(RUN) -m pytest $(WIDE) $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 .PHONY: kante
 KANTE_READY = .venv-kante/.ready

@@ -1,8 +1,9 @@
 """What is tracked: look-ups by label, model and history model."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -10,6 +11,7 @@ from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, models, router
 
 from koherent.conf import settings
+from koherent.errors import BadInput
 from koherent.models import FieldSet
 
 if TYPE_CHECKING:
@@ -165,6 +167,19 @@ def tracked_models() -> tuple[TrackedModel, ...]:
 def tracked_on(using: str = DEFAULT_DB_ALIAS) -> tuple[TrackedModel, ...]:
     """The tracked models whose history is in a database, by label. The trail's readers see the default one."""
     return tuple(t for t in tracked_models() if router.allow_migrate_model(using, t.history_model))
+
+
+def chosen(labels: Sequence[str] | None, using: str) -> list[TrackedModel]:
+    """The tracked models of labels in any case, each once; None: all. Raises ``BadInput`` for one not in ``using``."""
+    known = {tracked.label: tracked for tracked in tracked_on(using)}
+    if labels is None:
+        return list(known.values())
+    for label in labels:
+        if label.lower() not in known:
+            near = get_close_matches(label.lower(), known, n=1, cutoff=0.0)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise BadInput(f"{label} is not a tracked model of this database.{hint}")
+    return [known[label] for label in sorted({label.lower() for label in labels})]
 
 
 def by_label(label: str) -> TrackedModel | None:

@@ -3,13 +3,14 @@
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
 
+from koherent import registry
+from koherent.errors import BadInput
 from koherent.management.arguments import usage
-from koherent.registry import TrackedModel, tracked_on
+from koherent.registry import TrackedModel
 from koherent.verify import CHUNK, MAX_CHUNK
 
 
@@ -36,18 +37,10 @@ def _chunk(text: str) -> int:
 
 def chosen_models(labels: Sequence[str] | None, using: str) -> list[TrackedModel]:
     """The tracked models to walk; raises the ``CommandError`` of wrong usage for an unknown label."""
-    known = {tracked.label: tracked for tracked in tracked_on(using)}
-    if labels is None:
-        return list(known.values())
-    chosen: dict[str, TrackedModel] = {}
-    for label in labels:
-        tracked = known.get(label.lower())
-        if tracked is None:
-            near = get_close_matches(label.lower(), known, n=1, cutoff=0.0)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise usage(f"{label} is not a tracked model of this database.{hint}")
-        chosen[tracked.label] = tracked
-    return [chosen[label] for label in sorted(chosen)]
+    try:
+        return registry.chosen(labels, using)
+    except BadInput as error:
+        raise usage(str(error)) from error
 
 
 def json_line(record: Mapping[str, Any]) -> str:

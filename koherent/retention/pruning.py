@@ -10,6 +10,7 @@ from django.db.models import Exists, OuterRef
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
+from koherent import registry
 from koherent.conf import settings
 from koherent.errors import BadInput
 from koherent.feed.cursor import identity
@@ -80,7 +81,7 @@ def prune(
     fed = timezone.now() - dt.timedelta(days=settings().feed_retention_days)
     cutoff = fed if before is None else min(before, fed)
     reports = tuple(
-        _Prune(tracked, using, cutoff, keep or 0, dry_run, progress).run() for tracked in chosen_models(models, using)
+        _Prune(tracked, using, cutoff, keep or 0, dry_run, progress).run() for tracked in registry.chosen(models, using)
     )
     assignations = None
     if not dry_run:
@@ -89,17 +90,6 @@ def prune(
     if not dry_run:
         logger.info("pruned %d entries dated before %s", report.entries, cutoff.isoformat())
     return report
-
-
-def chosen_models(labels: Sequence[str] | None, using: str) -> list[TrackedModel]:
-    """The tracked models of labels in any case, each once; None: all. Raises ``BadInput`` for one not in ``using``."""
-    known = {tracked.label: tracked for tracked in tracked_on(using)}
-    if labels is None:
-        return list(known.values())
-    for label in labels:
-        if label.lower() not in known:
-            raise BadInput(f"There is no tracked model {label!r}.")
-    return [known[label] for label in sorted({label.lower() for label in labels})]
 
 
 class _Prune:

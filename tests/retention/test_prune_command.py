@@ -61,6 +61,7 @@ def test_a_dry_run_counts_and_a_run_deletes_what_it_counted() -> None:
         (days_ago(35).date().isoformat(), 2),
         (days_ago(35).isoformat(), 2),
     ],
+    ids=["weeks", "days", "hours", "years", "date", "time"],
 )
 def test_ages_dates_and_times(age: str, entries: int) -> None:
     assert json.loads(run("--older-than", age, "--dry-run", "--json"))["entries"] == entries

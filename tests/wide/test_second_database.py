@@ -65,7 +65,7 @@ def test_a_person_is_erased_from_one_database_at_a_time(both: Unit, ada: User) -
 def test_a_prune_takes_what_is_in_its_database(both: Unit) -> None:
     assert "wide.elsewhere" not in {model.label for model in prune(keep=0).models}
     assert [model.label for model in prune(keep=0, using="other").models] == ["wide.elsewhere", "wide.roaming"]
-    with pytest.raises(BadInput, match=r"There is no tracked model 'wide\.Elsewhere'\."):
+    with pytest.raises(BadInput, match=r"wide\.Elsewhere is not a tracked model of this database\."):
         prune(keep=0, models=["wide.Elsewhere"])
     call_command("koherent_prune", keep=0, database="other", verbosity=0)
 

@@ -6,11 +6,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 
+from koherent import registry
 from koherent.errors import KoherentError
 from koherent.management.arguments import interruptible, moment, refused, usage
 from koherent.management.progress import progress_bar
 from koherent.retention import PruneReport, prune
-from koherent.retention.pruning import chosen_models
 
 
 class Command(BaseCommand):
@@ -41,7 +41,7 @@ class Command(BaseCommand):
         using, labels = options["database"], options["models"]
 
         def total() -> int:
-            histories = [tracked.history_model._base_manager.using(using) for tracked in chosen_models(labels, using)]
+            histories = [tracked.history_model._base_manager.using(using) for tracked in registry.chosen(labels, using)]
             return sum(history.count() for history in histories)
 
         try:
