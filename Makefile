@@ -47,11 +47,11 @@ serve: $(DEMO_READY) ## keep a server running on the demo's data
 	@EXAMPLE_SQLITE=$(DEMO_DATA) $(DEMO_RUN) -m example_schema.demo --serve
 
 test: $(READY) ## the test suite on SQLite and the in-memory channel layer
-	$(RUN) -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+	$(RUN) -m pytest $(SIDE_BY_SIDE) --dist loadfile $(PYTEST_ARGS)
 	$(RUN) -m pytest $(WIDE) $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 postgres: $(READY) ## the same suite on a running PostgreSQL (PGHOST, PGUSER, ...) and Redis (EXAMPLE_REDIS)
-	$(ON_POSTGRES) $(RUN) -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+	$(ON_POSTGRES) $(RUN) -m pytest $(SIDE_BY_SIDE) --dist loadfile $(PYTEST_ARGS)
 	$(ON_POSTGRES) $(RUN) -m pytest $(WIDE) $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 .PHONY: kante

@@ -31,7 +31,7 @@ def own_database(folder: Path) -> Iterator[dict[str, str]]:
     if not POSTGRES:
         yield {"EXAMPLE_SQLITE": str(folder / "adoption.sqlite3")}
         return
-    name = f"{os.environ.get('PGDATABASE', 'postgres')}_adoption"
+    name = f"{os.environ.get('PGDATABASE', 'postgres')}_adoption_{os.getpid()}"
     host, user = os.environ.get("PGHOST", "127.0.0.1"), os.environ.get("PGUSER", "postgres")
     dbname = os.environ.get("PGDATABASE", "postgres")
     with psycopg.connect(autocommit=True, host=host, user=user, dbname=dbname) as admin:
