@@ -4,8 +4,10 @@ A plugin, because the settings are read before any ``conftest.py`` is.
 """
 
 import os
+from urllib.parse import urlsplit
 
-number = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 if redis := os.environ.get("EXAMPLE_REDIS"):
-    address, _, database = redis.rpartition("/")
-    os.environ["EXAMPLE_REDIS"] = f"{address}/{int(database) + int(number)}"
+    address = urlsplit(redis)
+    database = int(address.path.strip("/") or 0) + number
+    os.environ["EXAMPLE_REDIS"] = address._replace(path=f"/{database}").geturl()
