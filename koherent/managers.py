@@ -147,13 +147,13 @@ class AuditedQuerySetMixin:
     ) -> None:
         if ignored:
             recorder.record_new(tracked, self.db, [o.pk for o in objects if o.pk is not None], newest)
-        elif updated:
-            pks = [o.pk for o in created]
+            return
+        pks = list(map(attrgetter(tracked.pk_attname), created))
+        if updated:
             recorder.record_new(tracked, self.db, pks, None)
             recorder.record(tracked, self.db, pks, "~")
         else:
-            key = attrgetter(tracked.pk_attname)
-            recorder.record(tracked, self.db, list(map(key, created)), "+", may_wait=True)
+            recorder.record(tracked, self.db, pks, "+", may_wait=True)
 
     def delete(self) -> tuple[int, dict[str, int]]:
         """Django's ``delete()``; the entries of all that goes are written together."""

@@ -178,12 +178,12 @@ class Statements:
         text = self._texts.get(shape)
         if text is None:
             pk: Any = self.tracked.model._meta.pk
-            key, now = quote(pk.column), self.table
-            update = f"{sql.removesuffix(self._of_one_row)} FROM was WHERE {now}.{key} = was.{key}"
-            same = self._same(lambda f: f"was.{quote(f.column)}", lambda f: f"{now}.{quote(f.column)}")
+            key, table = quote(pk.column), self.table
+            update = f"{sql.removesuffix(self._of_one_row)} FROM was WHERE {table}.{key} = was.{key}"
+            same = self._same(lambda f: f"was.{quote(f.column)}", lambda f: f"{table}.{quote(f.column)}")
             text = self._texts[shape] = (
-                f"WITH was AS MATERIALIZED (SELECT * FROM {now} WHERE {key} = %s FOR NO KEY UPDATE), "
-                f"m0 AS ({update} RETURNING {now}.*{'' if keep else f', {same} AS koherent_same'}), "
+                f"WITH was AS MATERIALIZED (SELECT * FROM {table} WHERE {key} = %s FOR NO KEY UPDATE), "
+                f"m0 AS ({update} RETURNING {table}.*{'' if keep else f', {same} AS koherent_same'}), "
                 f"entry AS ({self._entry_of_m0('' if keep else self._moved('m0.koherent_same'))})"
                 f"{f', begun AS ({begin_assignation(True, True)})' if begins else ''} "
                 f"SELECT (SELECT history_id FROM entry) FROM m0"
@@ -214,11 +214,10 @@ class Statements:
             which.append(f"{self.live_key} {self._several(count)}")
         if above:
             which.append(f"{self.live_key} > %s")
-        latest = f"SELECT MAX(l.history_id) FROM {self.history} l WHERE l.{self.key} = {self.live_key}"
-        alive = f"SELECT 1 FROM {self.history} h WHERE h.history_id = ({latest}) AND h.history_type <> '-'"
+        alive = self._of_latest("l.history_type <> '-'")
         return (
             f"{self.into} SELECT {self.values}, {', '.join(self.marks)} FROM {self._tables()} "
-            f"WHERE ({' OR '.join(which)}) AND NOT EXISTS ({alive}) ORDER BY {self.live_key}{self._returning}"
+            f"WHERE ({' OR '.join(which)}) AND NOT COALESCE({alive}, FALSE) ORDER BY {self.live_key}{self._returning}"
         )
 
     def hold(self, going: bool) -> str:
@@ -292,13 +291,16 @@ class Statements:
         joined = f"({named}) v CROSS JOIN {first} ON {self.live_key} = v.key"
         return " JOIN ".join([joined, *rest])
 
+    def _of_latest(self, what: str) -> str:
+        """What holds of each object's latest entry ``l``, by one index look-up a row; NULL for one without entries."""
+        of_object = f"{self.history} l WHERE l.{self.key} = {self.live_key}"
+        return f"(SELECT {what} FROM {of_object} ORDER BY l.history_id DESC LIMIT 1)"
+
     def _moved(self, *same: str, links: bool = False) -> str:
-        """Something differs from the latest entry, which one index look-up a row finds, or is not the ``same``."""
+        """Something differs from the latest entry, or is not the ``same``."""
         values = self._same(lambda f: f"l.{quote(self._column(f))}", lambda f: f"{self._alias(f)}.{quote(f.column)}")
         links_same = map(self._same_links, self.tracked.m2m if links else ())
-        own = " AND ".join(["l.history_type <> '-'", values, *links_same])
-        of_object = f"{self.history} l WHERE l.{self.key} = {self.live_key}"
-        latest = f"(SELECT {own} FROM {of_object} ORDER BY l.history_id DESC LIMIT 1)"
+        latest = self._of_latest(" AND ".join(["l.history_type <> '-'", values, *links_same]))
         return f"NOT COALESCE({' AND '.join([*same, latest])}, FALSE)"
 
     def _same(self, then: Callable[[Any], str], now: Callable[[Any], str]) -> str:

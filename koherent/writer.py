@@ -252,9 +252,8 @@ def write_and_begin(
 
 
 def _begin(connection: BaseDatabaseWrapper, assignation_id: str, links: Mapping[str, str]) -> tuple[str, list[Any]]:
-    date_field: Any = Assignation._meta.get_field("started_at")
-    values = {"assignation_id": assignation_id, **links}
-    values["started_at"] = date_field.get_db_prep_save(timezone.now(), connection)
+    started = connection.ops.adapt_datetimefield_value(timezone.now())
+    values = {"assignation_id": assignation_id, **links, "started_at": started}
     columns, marks = ", ".join(map(quote, values)), ", ".join(["%s"] * len(values))
     return f"INSERT INTO {quote(Assignation._meta.db_table)} ({columns}) VALUES ({marks})", list(values.values())
 
