@@ -379,3 +379,21 @@ def test_a_change_of_links_on_another_database_is_recorded_there(monkeypatch: py
         recorder.record_links(tracked, "other", [1])
         assert recorded == ["other"]
     assert recorded == ["other", "default"]
+
+
+def test_the_entries_of_one_statement_begin_their_assignation_once() -> None:
+    with koherent.audit(assignation_id="import"):
+        Tag.objects.bulk_create([Tag(name=name) for name in ("coral", "reef", "sand")])
+    assert Tag.history.filter(assignation_id="import").count() == 3
+    assert Assignation.objects.filter(assignation_id="import").count() == 1
+
+
+@pytest.mark.parametrize("write", [lambda tag: tag.save(), lambda tag: Tag.objects.update(name=tag.name)])
+def test_what_came_back_unrecorded_is_recorded_with_its_next_write_though_no_value_differs(write: Any) -> None:
+    tag = Tag.objects.create(name="coral")
+    key = tag.pk
+    tag.delete()
+    with koherent.pause():
+        back = Tag.objects.create(pk=key, name="coral")
+    write(back)
+    assert rows(Tag) == [("+",), ("-",), ("~",)]
