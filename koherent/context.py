@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, ParamSpec, TypeVar, cast
@@ -106,6 +106,15 @@ class AuditContext:
         }
         return {**{name: value for name, value in tracked.items() if value is not None}, **self.metadata}
 
+    def derive(self, **changes: Any) -> "AuditContext":
+        """A copy with other values. ``dataclasses.replace()`` takes thrice as long, and each request waits for it."""
+        derived = object.__new__(AuditContext)
+        values = derived.__dict__
+        for name in _INHERITED:
+            values[name] = self.__dict__[name]
+        values.update(changes, stamps={})
+        return derived
+
     def now(self) -> "AuditContext":
         """This context with the user that its request has now: views and mutations may authenticate or log in late.
 
@@ -117,7 +126,7 @@ class AuditContext:
     def _settled(self, assignation_id: str | None) -> "AuditContext":
         known: AuditContext | None = self.__dict__.get("_with_id")
         if known is None or known.assignation_id != assignation_id:
-            known = self.__dict__["_with_id"] = replace(self, assignation_id=assignation_id, claim=None)
+            known = self.__dict__["_with_id"] = self.derive(assignation_id=assignation_id, claim=None)
         return known
 
     def _with_user(self) -> "AuditContext":
@@ -126,7 +135,7 @@ class AuditContext:
         user = self.user.find()
         known: AuditContext | None = self.__dict__.get("_now")
         if known is None or known.user is not user:
-            known = self.__dict__["_now"] = replace(self, user=user)
+            known = self.__dict__["_now"] = self.derive(user=user)
         return known
 
 
@@ -138,6 +147,7 @@ class _RequestUser:
 
 
 _STANDARD = ("user", "app", "assignation_id")
+_INHERITED = tuple(f.name for f in fields(AuditContext) if f.init)
 _NOBODY = AuditContext()
 # What is in force, innermost last, each with what put it there. An immutable stack instead of tokens: whoever leaves
 # takes away its own, in whatever order and from whatever task or thread it leaves.
@@ -204,8 +214,7 @@ class audit:
 
     def _inner(self) -> AuditContext:
         outer = _outer()
-        return replace(
-            outer,
+        return outer.derive(
             **self._changes,
             claim=None if "assignation_id" in self._changes else outer.claim,
             metadata={**outer.metadata, **self._metadata},
@@ -375,8 +384,7 @@ class _RequestAudit:
         kept: dict[str, Any] = {name: getattr(outer, name) for name in outer.explicit}
         return enter(
             self,
-            replace(
-                self.context,
+            self.context.derive(
                 **kept,
                 claim=None if "assignation_id" in kept else self.context.claim,
                 metadata=outer.metadata,
@@ -405,8 +413,7 @@ def erasure_audit(
 @contextmanager
 def _audit_of(origin: str, reason: str | None, metadata: Mapping[str, Any], **changes: Any) -> Iterator[AuditContext]:
     outer, owner = _outer(), object()
-    inner = replace(
-        outer,
+    inner = outer.derive(
         reason=reason if reason is not None else outer.reason,
         metadata={**outer.metadata, **metadata},
         origin=origin,

@@ -1,7 +1,7 @@
 """``save()`` of a tracked model: its entry is written right behind the row, or along with it in one statement."""
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from functools import partial, wraps
 from typing import Any
 
@@ -14,7 +14,6 @@ from koherent.deletions import owners_of
 from koherent.registry import M2MTracked, TrackedModel
 from koherent.statements import statements
 from koherent.unit import unit_of
-from koherent.wrappers import outermost
 
 _ORDINARY_TABLE = (
     "SELECT c.relkind = 'r' AND NOT c.relhasrules AND NOT EXISTS "
@@ -46,8 +45,11 @@ def audited_save_table(original: Callable[..., Any]) -> Callable[..., Any]:
         if hasattr(self, "skip_history_when_saving") or not (tracked or links or below):
             return original(self, *arguments)
         write = partial(original, self, *arguments)
-        if tracked is not None and not links and not below and fits_one_statement(tracked, using):
-            return _save_at_once(self, write, tracked, using)
+        if tracked is not None and not links and not below:
+            connection = connections[using]
+            unwatched = not self._state.adding and _is_unwatched(tracked, connection)
+            if unwatched or fits_one_statement(tracked, connection):
+                return _save_at_once(self, write, tracked, connection)
         with recorder.together(using):
             return _save_and_record(self, write, cls, using, tracked, links, below)
 
@@ -86,14 +88,29 @@ def _save_and_record(
     return updated
 
 
-def fits_one_statement(tracked: TrackedModel, using: str) -> bool:
-    """Whether a change of a row of the model and its entry can be written by one statement, here and now."""
-    connection = connections[using]
-    if connection.vendor != "postgresql" or tracked.m2m or recorder.going.get():
+def fits_one_statement(tracked: TrackedModel, connection: BaseDatabaseWrapper) -> bool:
+    """Whether PostgreSQL can write a change of a row of the model and its entry by one statement, here and now."""
+    if connection.vendor != "postgresql" or not _is_simple(tracked, connection):
         return False
-    if unit_of(connection) is not None or not (connection.in_atomic_block or connection.get_autocommit()):
+    return _is_ordinary_table(tracked, connection)
+
+
+def _is_unwatched(tracked: TrackedModel, connection: BaseDatabaseWrapper) -> bool:
+    """Whether an entry on SQLite may be written without Django's cursors: nobody is there who watches the statements.
+
+    An object that is new is left to the ordinary way, whose transaction it needs before its INSERT.
+    """
+    if connection.vendor != "sqlite" or connection.execute_wrappers or connection.queries_logged:
         return False
-    return len(statements(tracked, connection).ancestry) == 1 and _is_ordinary_table(tracked, connection)
+    return _is_simple(tracked, connection)
+
+
+def _is_simple(tracked: TrackedModel, connection: BaseDatabaseWrapper) -> bool:
+    """Whether a change is one of one table's row, to be recorded at once."""
+    if tracked.m2m or recorder.going.get() or unit_of(connection) is not None:
+        return False
+    known = connection.in_atomic_block or connection.get_autocommit()
+    return known and len(statements(tracked, connection).ancestry) == 1
 
 
 def _is_ordinary_table(tracked: TrackedModel, connection: BaseDatabaseWrapper) -> bool:
@@ -108,48 +125,61 @@ def _is_ordinary_table(tracked: TrackedModel, connection: BaseDatabaseWrapper) -
     return _ordinary[key]
 
 
-def _save_at_once(instance: models.Model, write: Callable[[], Any], tracked: TrackedModel, using: str) -> Any:
-    with ExitStack() as stack:
-        update = _UpdateWithEntry(tracked, instance, connections[using], stack)
-        with recorder.writing(using, ()), outermost(connections[using], update):
-            updated = write()
+def _save_at_once(
+    instance: models.Model, write: Callable[[], Any], tracked: TrackedModel, connection: BaseDatabaseWrapper
+) -> Any:
+    with _UpdateWithEntry(tracked, instance, connection) as update:
+        updated = write()
         if not update.is_recorded:
             key = getattr(instance, tracked.model._meta.pk.attname)
-            recorder.record(tracked, using, [key], "~" if updated else "+", instance=instance)
+            recorder.record(tracked, connection.alias, [key], "~" if updated else "+", instance=instance)
     return updated
 
 
 class _UpdateWithEntry:
-    """An execute wrapper that makes one statement of an UPDATE and its entry.
+    """An execute wrapper, for the time of a save, that writes an UPDATE and its entry together.
 
     Any other write, of an object that is new after all, or with values that Django wants returned, gets a transaction
-    that lasts as long as ``stack``.
+    that lasts as long. A class and no generators, because every ``save()`` pays for it.
     """
 
-    def __init__(
-        self, tracked: TrackedModel, instance: models.Model, connection: BaseDatabaseWrapper, stack: ExitStack
-    ) -> None:
-        self.tracked, self.instance, self.connection, self.stack = tracked, instance, connection, stack
+    def __init__(self, tracked: TrackedModel, instance: models.Model, connection: BaseDatabaseWrapper) -> None:
+        self.tracked, self.instance, self.connection = tracked, instance, connection
         self.is_recorded = False
+        self._transaction: Any = None
+
+    def __enter__(self) -> "_UpdateWithEntry":
+        self._covered = recorder.is_covered.set(True)
+        # As ``wrappers.outermost()`` does.
+        self.connection.execute_wrappers.insert(0, self)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.connection.execute_wrappers.remove(self)
+        recorder.is_covered.reset(self._covered)
+        if self._transaction is not None:
+            self._transaction.__exit__(*error)
 
     def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
         if statements(self.tracked, self.connection).is_of_one_row(sql):
             return self._update(execute, sql, params, context)
-        if not sql.startswith("SELECT") and not self.connection.in_atomic_block:
-            self.stack.enter_context(transaction.atomic(using=self.connection.alias))
+        if not sql.startswith(("SELECT", "BEGIN")) and not self.connection.in_atomic_block:
+            self._transaction = transaction.atomic(using=self.connection.alias)
+            self._transaction.__enter__()
         return execute(sql, params, many, context)
 
     def _update(self, execute: Any, sql: str, params: Any, context: Any) -> Any:
         result: Any = None
 
-        def run(text: str, parameters: list[Any]) -> Any:
+        def run(text: str, parameters: Sequence[Any]) -> Any:
             nonlocal result
             result = execute(text, parameters, False, context)
-            return context["cursor"].fetchall()
+            return context["cursor"]
 
         by = writer.stamp(self.tracked, self.connection, "~", self.instance)
         moment = getattr(self.instance, "_history_date", None)
-        self.is_recorded = writer.write_with_update(self.tracked, self.connection, run, sql, params, moment, by)
+        write = writer.write_with_update if self.connection.vendor == "postgresql" else writer.write_behind_update
+        self.is_recorded = write(self.tracked, self.connection, run, sql, params, moment, by)
         return result
 
 

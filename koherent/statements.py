@@ -1,7 +1,8 @@
 """The SQL of recording. Its text depends on the model and the kind of database only, so each is built once."""
 
+import datetime as dt
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 from django.db import models
@@ -11,6 +12,8 @@ from django.db.models import NOT_PROVIDED
 from koherent.models import Assignation
 from koherent.registry import M2MTracked, TrackedModel
 
+#: After this time the row of an assignation that still goes on is written once more: retention may take the old one.
+RENEWED_AFTER = dt.timedelta(hours=12)
 Keys = Literal["one", "range", "many", "dated"]
 
 #: What an entry knows besides its object's values, in the order of the parameters.
@@ -62,9 +65,7 @@ class Statements:
         self.key = quote(self._column(pk))
         user = "history_user_id" if tracked.field.user_id_field is not None else "history_user"
         self.stamp_fields = [history.get_field(user if name == "history_user" else name) for name in STAMP]
-        # Texts and numbers of Django's own fields go to the database as they are.
-        plain = (models.CharField, models.TextField, models.BigIntegerField)
-        self.as_they_are = {name for name, f in zip(STAMP, self.stamp_fields, strict=True) if type(f) in plain}
+        self.to_prepare = [(place, f) for place, f in enumerate(self.stamp_fields) if not _goes_as_it_is(f)]
         self.date_field, self.type_field = history.get_field("history_date"), history.get_field("history_type")
         copied = [f.name for f in tracked.fields]
         self.own_fields = _own_fields(history, [*copied, *STAMP, user, "history_date", "history_type"])
@@ -343,6 +344,13 @@ def _own_link_fields(m2m: M2MTracked) -> list[Any]:
     return _own_fields(m2m.history_model._meta, [*copied, "history"])
 
 
+def _goes_as_it_is(field: Any) -> bool:
+    """Whether the database takes the field's values as Python has them: texts and numbers of Django's own fields."""
+    if type(field) is models.ForeignKey:
+        return type(field.target_field) in (models.AutoField, models.BigAutoField)
+    return type(field) in (models.CharField, models.TextField, models.BigIntegerField)
+
+
 def own_values(fields: Sequence[Any], connection: BaseDatabaseWrapper) -> list[Any]:
     """The values of columns of the team's own, now."""
     return [f.get_db_prep_save(f.get_default(), connection) for f in fields]
@@ -354,18 +362,26 @@ def _link_column(m2m: M2MTracked, attname: str) -> str:
 
 @cache
 def begin_assignation(postgres: bool, along: bool = False) -> str:
-    """The row of an assignation that has no young one; parameters: id, date, id, date. No unique key: nobody waits.
+    """The row of an assignation that has no young one; parameters: id, now, id, now. No unique key: nobody waits.
 
     ``along``: in the statement whose ``entry`` gives the entries that are written, if any.
     """
     table = quote(Assignation._meta.db_table)
     moment, text = ("CAST(%s AS timestamptz)", "CAST(%s AS varchar)") if postgres else ("%s", "%s")
+    hours = f"{RENEWED_AFTER.total_seconds() / 3600:.0f} hours"
+    old = f"{moment} - INTERVAL '{hours}'" if postgres else f"datetime(%s, '-{hours}')"
     return (
         f"INSERT INTO {table} (assignation_id, started_at) SELECT {text}, {moment} "
         f"{'FROM entry ' if along else ''}"
-        f"WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE assignation_id = %s AND started_at > {moment})"
+        f"WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE assignation_id = %s AND started_at > {old})"
         f"{' LIMIT 1' if along else ''}"
     )
+
+
+@lru_cache(maxsize=1_000)
+def for_sqlite3(text: str) -> str:
+    """A statement with the marks for parameters that Python's own module wants; Django looks for them each time."""
+    return text.replace("%s", "?").replace("%%", "%")
 
 
 def counts_keys(tracked: TrackedModel) -> bool:

@@ -1,6 +1,5 @@
 """Puts entries into the database: their rows, the many-to-many links of their objects, the assignation's row."""
 
-import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +13,7 @@ from koherent import commits
 from koherent.context import Actor, AuditContext, current_audit
 from koherent.models import Assignation
 from koherent.registry import TrackedModel
-from koherent.statements import STAMP, begin_assignation, own_values, quote, statements
-
-#: After this time the row of an assignation that still goes on is written once more: retention may take the old one.
-RENEWED_AFTER = dt.timedelta(hours=12)
+from koherent.statements import begin_assignation, for_sqlite3, own_values, quote, statements
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,23 +56,21 @@ def _stamp(
     reason: str | None,
 ) -> Stamp:
     texts = statements(tracked, connection)
-    values = {
-        "history_change_reason": reason,
-        "history_user": None if actor is None else user_key(tracked, user, actor),
-        "app": context.app,
-        "assignation_id": context.assignation_id,
-        "actor_id": None if actor is None else actor.key,
-        "actor_name": None if actor is None else actor.name,
-        "metadata": dict(context.row_metadata),
-        "origin": context.origin,
-        "field_set": tracked.field_set,
-    }
-    fields = zip(STAMP, texts.stamp_fields, strict=True)
-    prepared = [
-        values[name] if name in texts.as_they_are else field.get_db_prep_save(values[name], connection)
-        for name, field in fields
+    # In the order of ``STAMP``.
+    values = [
+        reason,
+        None if actor is None else user_key(tracked, user, actor),
+        context.app,
+        context.assignation_id,
+        None if actor is None else actor.key,
+        None if actor is None else actor.name,
+        dict(context.row_metadata),
+        context.origin,
+        tracked.field_set,
     ]
-    return Stamp((*prepared, *own_values(texts.own_fields, connection)), context.assignation_id)
+    for place, field in texts.to_prepare:
+        values[place] = field.get_db_prep_save(values[place], connection)
+    return Stamp((*values, *own_values(texts.own_fields, connection)), context.assignation_id)
 
 
 def user_key(tracked: TrackedModel, user: Any, actor: Actor) -> Any:
@@ -191,7 +185,7 @@ def _inserted(cursor: Any) -> list[int]:
 def write_with_update(
     tracked: TrackedModel,
     connection: BaseDatabaseWrapper,
-    run: Callable[[str, list[Any]], list[tuple[int | None]]],
+    run: Callable[[str, Sequence[Any]], Any],
     sql: str,
     params: Sequence[Any],
     moment: Any,
@@ -199,17 +193,59 @@ def write_with_update(
 ) -> bool:
     """PostgreSQL: the UPDATE of a ``save()`` and its entry in one statement; returns whether it found its row.
 
-    ``run`` executes a statement and fetches its rows.
+    ``run`` executes a statement and gives the cursor.
     """
     texts, begins = statements(tracked, connection), _begins(connection, by.assignation_id)
     text = texts.update_with_entry(sql, tracked.record_unchanged, begins is not None)
     date = texts.date_field.get_db_prep_save(moment or timezone.now(), connection)
     *values, key = params
     beginning = [] if begins is None else _beginning(connection, begins)
-    found = run(text, [key, *values, date, "~", *by.parameters, *beginning])
+    found = run(text, [key, *values, date, "~", *by.parameters, *beginning]).fetchall()
     if ids := [id for (id,) in found if id is not None]:
         commits.wrote(connection, [(tracked.label, id) for id in ids], begins)
     return bool(found)
+
+
+def write_behind_update(
+    tracked: TrackedModel,
+    connection: BaseDatabaseWrapper,
+    run: Callable[[str, Sequence[Any]], Any],
+    sql: str,
+    params: Sequence[Any],
+    moment: Any,
+    by: Stamp,
+) -> bool:
+    """SQLite: the UPDATE of a ``save()`` and its entry behind it; returns whether it found its row.
+
+    ``run`` as for ``write_with_update()``. The driver itself runs the statements around it: what Django's cursors and
+    ``atomic()`` do for those who watch a connection takes longer than SQLite takes to write an entry.
+    """
+    texts, driver = statements(tracked, connection), connection.connection
+    alone, ids, begins = not connection.in_atomic_block, list[int](), None
+    with connection.wrap_database_errors:
+        if alone:
+            # It begins with a write, and so needs none of the modes that keep a reader from becoming a writer too late.
+            driver.execute("BEGIN")
+        try:
+            found = bool(run(sql, params).rowcount)
+            if found:
+                now = connection.ops.adapt_datetimefield_value(timezone.now())
+                date = now if moment is None else texts.date_field.get_db_prep_save(moment, connection)
+                text = for_sqlite3(texts.insert("one", "~", keep=tracked.record_unchanged))
+                entry = driver.execute(text, [date, "~", *by.parameters, params[-1]])
+                if entry.rowcount:
+                    ids, begins = [entry.lastrowid], _begins(connection, by.assignation_id)
+                if begins is not None:
+                    driver.execute(for_sqlite3(begin_assignation(False)), [begins, now, begins, now])
+            if alone:
+                driver.execute("COMMIT")
+        finally:
+            if alone:
+                # Nothing is left to roll back after a commit.
+                driver.rollback()
+    if ids:
+        commits.wrote(connection, [(tracked.label, ids[0])], begins)
+    return found
 
 
 def announce(
@@ -267,5 +303,5 @@ def _begins(connection: BaseDatabaseWrapper, assignation_id: str | None) -> str 
 
 def _beginning(connection: BaseDatabaseWrapper, assignation_id: str) -> list[Any]:
     """The parameters of ``begin_assignation()``."""
-    now, adapted = timezone.now(), connection.ops.adapt_datetimefield_value
-    return [assignation_id, adapted(now), assignation_id, adapted(now - RENEWED_AFTER)]
+    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    return [assignation_id, now, assignation_id, now]

@@ -42,7 +42,8 @@ class Writer:
         step = next(iter(self.by_key.values()))
         if self.total > 1 or step.action != "~" or not any(source != NO_SOURCE for source in step.sources):
             return None
-        if step.tracked.model._meta.get_parent_list() or not fits_one_statement(step.tracked, DEFAULT_DB_ALIAS):
+        alone = not step.tracked.model._meta.get_parent_list()
+        if not alone or not fits_one_statement(step.tracked, connections[DEFAULT_DB_ALIAS]):
             return None
         return step
 
