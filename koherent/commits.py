@@ -18,8 +18,8 @@ Keys = list[tuple[str, int]]
 #: Called after a commit with the database's alias and the (label, history id) of what was written.
 on_committed: list[Callable[[str, Keys], None]] = []
 
-# An assignation's row is looked for again after this time, because retention may have taken it.
-REMEMBER_SECONDS = 300.0
+# An assignation gets another row after this time, because retention may have taken the one that is known.
+REMEMBER_SECONDS = 3_600.0
 REMEMBER_COUNT = 10_000
 _begun: dict[tuple[str, str], float] = {}
 

@@ -159,11 +159,12 @@ class KoherentHistoryModel(models.Model):
 
 
 class Assignation(models.Model):
-    """The beginning of a unit of work, written in the transaction of its first entry; again when it goes on for long.
+    """The beginning of a unit of work, written in the transaction of its first entry, by each process that takes part.
 
-    The id is not unique on purpose: two transactions that begin the same assignation must not wait for each other.
-    Readers take the oldest row of an id. ``reverts`` and ``reverts_entry`` (``label:history_id``) are set for reverts;
-    ``pruned_at`` once retention took some of its entries, from when on it can no longer be undone.
+    The id is not unique on purpose: two transactions that begin the same assignation must not wait for each other, nor
+    look for each other's rows. Readers take the oldest row of an id, and a process writes another one after a while.
+    ``reverts`` and ``reverts_entry`` (``label:history_id``) are set for reverts; ``pruned_at`` once retention took some
+    of its entries, from when on it can no longer be undone.
     """
 
     id = models.BigAutoField(primary_key=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import models, router
+from django.db import models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 from simple_history.models import HistoricalRecords, _default_get_user
@@ -64,12 +64,13 @@ def _stamp(
         context.assignation_id,
         None if actor is None else actor.key,
         None if actor is None else actor.name,
-        dict(context.row_metadata),
+        dict(context.row_metadata) or texts.no_metadata,
         context.origin,
         tracked.field_set,
     ]
     for place, field in texts.to_prepare:
-        values[place] = field.get_db_prep_save(values[place], connection)
+        if values[place] is not texts.no_metadata:
+            values[place] = field.get_db_prep_save(values[place], connection)
     return Stamp((*values, *own_values(texts.own_fields, connection)), context.assignation_id)
 
 
@@ -200,10 +201,23 @@ def write_with_update(
     date = texts.date_field.get_db_prep_save(moment or timezone.now(), connection)
     *values, key = params
     beginning = [] if begins is None else _beginning(connection, begins)
-    found = run(text, [key, *values, date, "~", *by.parameters, *beginning]).fetchall()
-    if ids := [id for (id,) in found if id is not None]:
-        commits.wrote(connection, [(tracked.label, id) for id in ids], begins)
-    return bool(found)
+    found = run(text, [key, *values, date, "~", *by.parameters, *beginning]).fetchone()
+    if found is None:
+        return False
+    if found[0] is not None:
+        commits.wrote(connection, [(tracked.label, found[0])], begins)
+    elif _has_moved(tracked, connection, key):
+        # Not now, but before and unrecorded. Meanwhile somebody else may have changed the row, or be about to.
+        with transaction.atomic(using=connection.alias):
+            _hold(tracked, connection, [key], going=False)
+            _write(tracked, connection, texts.insert("one", "~"), [date, "~", *by.parameters, key], by)
+    return True
+
+
+def _has_moved(tracked: TrackedModel, connection: BaseDatabaseWrapper, key: Any) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(statements(tracked, connection).has_moved(), [key])
+        return cursor.fetchone() is not None
 
 
 def write_behind_update(
@@ -236,7 +250,7 @@ def write_behind_update(
                 if entry.rowcount:
                     ids, begins = [entry.lastrowid], _begins(connection, by.assignation_id)
                 if begins is not None:
-                    driver.execute(for_sqlite3(begin_assignation(False)), [begins, now, begins, now])
+                    driver.execute(for_sqlite3(begin_assignation(False)), [begins, now])
             if alone:
                 driver.execute("COMMIT")
         finally:
@@ -295,7 +309,7 @@ def _begin(connection: BaseDatabaseWrapper, assignation_id: str, links: Mapping[
 
 
 def _begins(connection: BaseDatabaseWrapper, assignation_id: str | None) -> str | None:
-    """The assignation, if it may need a row."""
+    """The assignation, if it needs a row of this process."""
     if assignation_id is None or commits.has_begun(connection, assignation_id):
         return None
     return assignation_id if router.allow_migrate_model(connection.alias, Assignation) else None
@@ -303,5 +317,4 @@ def _begins(connection: BaseDatabaseWrapper, assignation_id: str | None) -> str 
 
 def _beginning(connection: BaseDatabaseWrapper, assignation_id: str) -> list[Any]:
     """The parameters of ``begin_assignation()``."""
-    now = connection.ops.adapt_datetimefield_value(timezone.now())
-    return [assignation_id, now, assignation_id, now]
+    return [assignation_id, connection.ops.adapt_datetimefield_value(timezone.now())]

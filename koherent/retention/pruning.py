@@ -17,14 +17,13 @@ from koherent.feed.cursor import identity
 from koherent.models import Assignation, Pruned
 from koherent.registry import TrackedModel, tracked_on
 from koherent.retention.rules import ObjectHistory, Row
-from koherent.statements import RENEWED_AFTER
 
 BATCH = 5_000
 COLUMNS = ("history_id", "history_date", "history_type", "origin", "position", "assignation_id")
 
-#: An entry of an assignation whose row is older than ``RENEWED_AFTER`` brings a new row along, so one that is older
-#: than this is not what an open transaction, or a process that remembers the row, relies on.
-ASSIGNATION_AGE = 2 * RENEWED_AFTER
+#: Old enough that neither an open transaction nor a process that remembers the row (``commits.REMEMBER_SECONDS``)
+#: relies on it.
+ASSIGNATION_AGE = dt.timedelta(days=1)
 
 logger = logging.getLogger("koherent")
 Progress = Callable[[int], None]

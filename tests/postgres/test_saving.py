@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 import koherent
 from example_schema.models import Image, Project, Tag
-from koherent import saving
+from koherent import saving, writer
 from koherent.models import Assignation
 from tests.postgres.threads import WAIT, in_thread, until_somebody_waits_for_a_lock
 
@@ -32,8 +32,47 @@ def test_a_change_and_its_entry_and_its_assignation_are_one_statement() -> None:
     assert Assignation.objects.get().assignation_id == "work"
     with CaptureQueriesContext(connection) as queries, koherent.audit(assignation_id="more"):
         tag.save()
-    assert (len(queries), len(entries())) == (1, 2)  # nothing changed: no entry, and no assignation begins
+    # Nothing changed: no entry, and no assignation begins; one question more, whether something had changed before.
+    assert (len(queries), len(entries())) == (2, 2)
     assert Assignation.objects.count() == 1
+
+
+def test_a_save_that_changes_nothing_records_what_was_changed_unrecorded() -> None:
+    tag = Tag.objects.create(name="one")
+    with koherent.pause():
+        Tag.objects.update(name="two")
+    tag.refresh_from_db()
+    for _ in range(2):
+        with koherent.audit(assignation_id="found"):
+            tag.save()
+    assert entries() == [("+", "one"), ("~", "two")]
+    assert Assignation.objects.get().assignation_id == "found"
+
+
+def test_such_an_entry_waits_for_others_and_is_theirs_where_they_write_one() -> None:
+    tag = Tag.objects.create(name="one")
+    with koherent.pause():
+        Tag.objects.update(name="two")
+    tag.refresh_from_db()
+    may_go_on, asked = threading.Event(), threading.Event()
+
+    def has_moved(*arguments: Any) -> bool:
+        found = original(*arguments)
+        asked.set()
+        assert may_go_on.wait(WAIT)
+        return found
+
+    original = writer._has_moved
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writer, "_has_moved", has_moved)
+        saver = in_thread(tag.save)
+        assert asked.wait(WAIT)
+        with transaction.atomic():
+            Tag.objects.filter(pk=tag.pk).update(name="three")
+            may_go_on.set()
+            until_somebody_waits_for_a_lock()
+        saver.join(WAIT)
+    assert entries() == [("+", "one"), ("~", "three")]
 
 
 def test_an_object_that_went_meanwhile_is_created_again_with_its_entry() -> None:
