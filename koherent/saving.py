@@ -146,6 +146,8 @@ class _UpdateWithEntry:
     def __init__(self, tracked: TrackedModel, instance: models.Model, connection: BaseDatabaseWrapper) -> None:
         self.tracked, self.instance, self.connection = tracked, instance, connection
         self.is_recorded = False
+        key = getattr(instance, tracked.model._meta.pk.attname)
+        (self._key,) = statements(tracked, connection).prepare([key], connection)
         self._transaction: Any = None
 
     def __enter__(self) -> "_UpdateWithEntry":
@@ -161,7 +163,8 @@ class _UpdateWithEntry:
             self._transaction.__exit__(*error)
 
     def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
-        if statements(self.tracked, self.connection).is_of_one_row(sql):
+        # A field's ``pre_save()`` may save other objects of the model: they see to their own entries.
+        if statements(self.tracked, self.connection).is_of_one_row(sql) and params[-1] == self._key:
             return self._update(execute, sql, params, context)
         if not sql.startswith(("SELECT", "BEGIN")) and not self.connection.in_atomic_block:
             self._transaction = transaction.atomic(using=self.connection.alias)

@@ -397,3 +397,25 @@ def test_what_came_back_unrecorded_is_recorded_with_its_next_write_though_no_val
         back = Tag.objects.create(pk=key, name="coral")
     write(back)
     assert rows(Tag) == [("+",), ("-",), ("~",)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_object_that_is_saved_within_the_save_of_another_has_an_entry_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A field may do so before it gives its value."""
+    inner, outer = Tag.objects.create(name="inner"), Tag.objects.create(name="outer")
+    inner.name, outer.name = "inner again", "outer again"
+    inner._change_reason, outer._change_reason = "inner's", "outer's"  # type: ignore[attr-defined]
+    field = Tag._meta.get_field("name")
+    pre_save = type(field).pre_save
+
+    def with_another(self: Any, instance: Tag, add: bool) -> Any:
+        if instance is outer:
+            inner.save()
+        return pre_save(self, instance, add)
+
+    monkeypatch.setattr(type(field), "pre_save", with_another)
+    outer.save()
+    told = Tag.history.filter(history_type="~").order_by("history_id").values_list("name", "history_change_reason")
+    assert list(told) == [("inner again", "inner's"), ("outer again", "outer's")]
