@@ -47,6 +47,7 @@ def audited_save_table(original: Callable[..., Any]) -> Callable[..., Any]:
         write = partial(original, self, *arguments)
         if tracked is not None and not links and not below:
             connection = connections[using]
+            # A new object needs its transaction before its INSERT.
             unwatched = not self._state.adding and _is_unwatched(tracked, connection)
             if unwatched or fits_one_statement(tracked, connection):
                 return _save_at_once(self, write, tracked, connection)
@@ -96,10 +97,7 @@ def fits_one_statement(tracked: TrackedModel, connection: BaseDatabaseWrapper) -
 
 
 def _is_unwatched(tracked: TrackedModel, connection: BaseDatabaseWrapper) -> bool:
-    """Whether an entry on SQLite may be written without Django's cursors: nobody is there who watches the statements.
-
-    An object that is new is left to the ordinary way, whose transaction it needs before its INSERT.
-    """
+    """Whether an entry on SQLite may be written without Django's cursors: nobody watches its statements."""
     if connection.vendor != "sqlite" or connection.execute_wrappers or connection.queries_logged:
         return False
     return _is_simple(tracked, connection)
@@ -182,7 +180,7 @@ class _UpdateWithEntry:
         by = writer.stamp(self.tracked, self.connection, "~", self.instance)
         moment = getattr(self.instance, "_history_date", None)
         write = writer.write_with_update if self.connection.vendor == "postgresql" else writer.write_behind_update
-        self.is_recorded = write(self.tracked, self.connection, run, sql, params, moment, by)
+        self.is_recorded = write(self.tracked, self.connection, writer.RowUpdate(run, sql, params, moment, by))
         return result
 
 

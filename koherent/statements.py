@@ -168,7 +168,7 @@ class Statements:
         """PostgreSQL: an UPDATE ``is_of_one_row()`` and its entry in one statement, which gives a row if it finds one.
 
         Parameters: the UPDATE's last one, its others, date, action, stamp; with ``begins`` those of
-        ``begin_assignation()``. Gives the entry's history id, NULL where nothing moved.
+        ``begin_along()``. Gives the entry's history id, NULL where nothing moved.
 
         The entry compares with the row as it was when it was locked: the statement's snapshot may be older than that,
         so that it does not see the latest entry. Looking for one would take a fifth of the time besides.
@@ -184,7 +184,7 @@ class Statements:
                 f"WITH was AS MATERIALIZED (SELECT * FROM {table} WHERE {key} = %s FOR NO KEY UPDATE), "
                 f"m0 AS ({update} RETURNING {table}.*{'' if keep else f', {same} AS koherent_same'}), "
                 f"entry AS ({self._entry_of_m0('' if keep else 'NOT m0.koherent_same')})"
-                f"{f', begun AS ({begin_assignation(True, True)})' if begins else ''} "
+                f"{f', begun AS ({begin_along()})' if begins else ''} "
                 f"SELECT (SELECT history_id FROM entry) FROM m0"
             )
         return text
@@ -266,7 +266,7 @@ class Statements:
 
     def with_beginning(self, text: str) -> str:
         """PostgreSQL: an INSERT of entries along with the row of their assignation, whose parameters come last."""
-        return f"WITH entry AS ({text}), begun AS ({begin_assignation(True, True)}) SELECT history_id FROM entry"
+        return f"WITH entry AS ({text}), begun AS ({begin_along()}) SELECT history_id FROM entry"
 
     def _tables(self) -> str:
         first, *parents = self.ancestry
@@ -363,13 +363,17 @@ def _link_column(m2m: M2MTracked, attname: str) -> str:
 
 
 @cache
-def begin_assignation(postgres: bool, along: bool = False) -> str:
-    """The row of an assignation; parameters: id, now. Nobody looks for another one, and so nobody waits.
+def begin_assignation(*links: str) -> str:
+    """The row of an assignation; parameters: id, now, those of the columns ``links``. Nobody looks for another one."""
+    columns = ["assignation_id", "started_at", *links]
+    marks = ", ".join(["%s"] * len(columns))
+    return f"INSERT INTO {quote(Assignation._meta.db_table)} ({', '.join(columns)}) VALUES ({marks})"
 
-    ``along``: in the statement whose ``entry`` gives the entries that are written, if any.
-    """
-    marks = "CAST(%s AS varchar), CAST(%s AS timestamptz)" if postgres else "%s, %s"
-    values = f"SELECT {marks} FROM entry LIMIT 1" if along else f"VALUES ({marks})"
+
+@cache
+def begin_along() -> str:
+    """PostgreSQL: the same without links, in a statement whose ``entry`` gives the entries that are written, if any."""
+    values = "SELECT CAST(%s AS varchar), CAST(%s AS timestamptz) FROM entry LIMIT 1"
     return f"INSERT INTO {quote(Assignation._meta.db_table)} (assignation_id, started_at) {values}"
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -13,7 +13,7 @@ from koherent import commits
 from koherent.context import Actor, AuditContext, current_audit
 from koherent.models import Assignation
 from koherent.registry import TrackedModel
-from koherent.statements import begin_assignation, for_sqlite3, own_values, quote, statements
+from koherent.statements import begin_assignation, for_sqlite3, own_values, statements
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +170,7 @@ def _write(
         if not ids:
             return ids
         if begins is not None and not texts.postgres:
-            cursor.execute(begin_assignation(False), _beginning(connection, begins))
+            cursor.execute(begin_assignation(), _beginning(connection, begins))
         for m2m in tracked.m2m:
             own = own_values(texts.own_link_fields[m2m.name], connection)
             cursor.execute(texts.copy_links(m2m, len(ids)), [*own, *texts.keys(ids)])
@@ -183,19 +183,22 @@ def _inserted(cursor: Any) -> list[int]:
     return list(range(cursor.lastrowid - cursor.rowcount + 1, cursor.lastrowid + 1))
 
 
-def write_with_update(
-    tracked: TrackedModel,
-    connection: BaseDatabaseWrapper,
-    run: Callable[[str, Sequence[Any]], Any],
-    sql: str,
-    params: Sequence[Any],
-    moment: Any,
-    by: Stamp,
-) -> bool:
-    """PostgreSQL: the UPDATE of a ``save()`` and its entry in one statement; returns whether it found its row.
+class RowUpdate(NamedTuple):
+    """The UPDATE of a ``save()``, its row's key being the last parameter, and what its entry is to say.
 
     ``run`` executes a statement and gives the cursor.
     """
+
+    run: Callable[[str, Sequence[Any]], Any]
+    sql: str
+    params: Sequence[Any]
+    moment: Any
+    by: Stamp
+
+
+def write_with_update(tracked: TrackedModel, connection: BaseDatabaseWrapper, update: RowUpdate) -> bool:
+    """PostgreSQL: the UPDATE of a ``save()`` and its entry in one statement; returns whether it found its row."""
+    run, sql, params, moment, by = update
     texts, begins = statements(tracked, connection), _begins(connection, by.assignation_id)
     text = texts.update_with_entry(sql, tracked.record_unchanged, begins is not None)
     date = texts.date_field.get_db_prep_save(moment or timezone.now(), connection)
@@ -220,20 +223,13 @@ def _has_moved(tracked: TrackedModel, connection: BaseDatabaseWrapper, key: Any)
         return cursor.fetchone() is not None
 
 
-def write_behind_update(
-    tracked: TrackedModel,
-    connection: BaseDatabaseWrapper,
-    run: Callable[[str, Sequence[Any]], Any],
-    sql: str,
-    params: Sequence[Any],
-    moment: Any,
-    by: Stamp,
-) -> bool:
+def write_behind_update(tracked: TrackedModel, connection: BaseDatabaseWrapper, update: RowUpdate) -> bool:
     """SQLite: the UPDATE of a ``save()`` and its entry behind it; returns whether it found its row.
 
-    ``run`` as for ``write_with_update()``. The driver itself runs the statements around it: what Django's cursors and
-    ``atomic()`` do for those who watch a connection takes longer than SQLite takes to write an entry.
+    The driver itself runs the statements around the UPDATE: what Django's cursors and ``atomic()`` do for those who
+    watch a connection takes longer than SQLite takes to write an entry.
     """
+    run, sql, params, moment, by = update
     texts, driver = statements(tracked, connection), connection.connection
     alone, ids, begins = not connection.in_atomic_block, list[int](), None
     with connection.wrap_database_errors:
@@ -250,7 +246,7 @@ def write_behind_update(
                 if entry.rowcount:
                     ids, begins = [entry.lastrowid], _begins(connection, by.assignation_id)
                 if begins is not None:
-                    driver.execute(for_sqlite3(begin_assignation(False)), [begins, now])
+                    driver.execute(for_sqlite3(begin_assignation()), [begins, now])
             if alone:
                 driver.execute("COMMIT")
         finally:
@@ -269,7 +265,7 @@ def announce(
     begins = _begins(connection, assignation_id)
     if begins is not None:
         with connection.cursor() as cursor:
-            cursor.execute(begin_assignation(connection.vendor == "postgresql"), _beginning(connection, begins))
+            cursor.execute(begin_assignation(), _beginning(connection, begins))
     commits.wrote(connection, [(tracked.label, id) for id in ids], begins)
 
 
@@ -302,10 +298,7 @@ def write_and_begin(
 
 
 def _begin(connection: BaseDatabaseWrapper, assignation_id: str, links: Mapping[str, str]) -> tuple[str, list[Any]]:
-    started = connection.ops.adapt_datetimefield_value(timezone.now())
-    values = {"assignation_id": assignation_id, **links, "started_at": started}
-    columns, marks = ", ".join(map(quote, values)), ", ".join(["%s"] * len(values))
-    return f"INSERT INTO {quote(Assignation._meta.db_table)} ({columns}) VALUES ({marks})", list(values.values())
+    return begin_assignation(*links), [*_beginning(connection, assignation_id), *links.values()]
 
 
 def _begins(connection: BaseDatabaseWrapper, assignation_id: str | None) -> str | None:
@@ -316,5 +309,5 @@ def _begins(connection: BaseDatabaseWrapper, assignation_id: str | None) -> str 
 
 
 def _beginning(connection: BaseDatabaseWrapper, assignation_id: str) -> list[Any]:
-    """The parameters of ``begin_assignation()``."""
+    """The parameters of ``begin_assignation()`` without links, and of ``begin_along()``."""
     return [assignation_id, connection.ops.adapt_datetimefield_value(timezone.now())]
