@@ -8,20 +8,19 @@ The models of tracked many-to-many links are treated alike: what happens to a li
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from operator import attrgetter
 from typing import Any
 
-from django.db import connections, models, router, transaction
+from django.db import models, router, transaction
 from django.db.models.options import Options
 from django.utils.functional import cached_property
 
 from koherent import recorder, registry
 from koherent.deletions import deletions, owners_of
-from koherent.recorder import Returned
 from koherent.registry import M2MTracked, TrackedModel
 from koherent.saving import audited_save_table
-from koherent.wrappers import outermost
+from koherent.updating import update_and_record
 
 BATCH = recorder.BATCH
 
@@ -52,11 +51,7 @@ class AuditedQuerySetMixin:
                 return self._move_and_record(plain, kwargs[given.pop()], kwargs)
             tracked = registry.for_model(self.model)
             if tracked is not None and _stands_alone(self.model):
-                returned = Returned(tracked.model)
-                with recorder.writing(self.db, [(tracked, None)]), outermost(connections[self.db], returned):
-                    parent.update(**kwargs)
-                recorder.record(tracked, self.db, returned.keys, "~", may_wait=True)
-                return len(returned.keys)
+                return update_and_record(tracked, plain, kwargs, partial(parent.update, **kwargs))
             pks = list(plain.values_list("pk", flat=True))
             # No rows: Django looks at the arguments, and runs no statement.
             return sum(self._update_and_record(plain, batch, kwargs) for batch in _batches(pks) or [[]])

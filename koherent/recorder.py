@@ -139,11 +139,12 @@ class Returned:
 
     def __init__(self, model: type[models.Model]) -> None:
         self.pk: Any = model._meta.pk
+        self.update = f"UPDATE {quote(model._meta.db_table)} SET "
         self.column = f"{quote(model._meta.db_table)}.{quote(self.pk.column)}"
         self.keys: list[Any] = []
 
     def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        if not sql.startswith("UPDATE"):
+        if not sql.startswith(self.update):
             return execute(sql, params, many, context)
         result = execute(f"{sql} RETURNING {self.column}", params, many, context)
         keys = [row[0] for row in context["cursor"].fetchall()]

@@ -1,6 +1,6 @@
 """The SQL of recording. Its text depends on the model and the kind of database only, so each is built once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, Literal
 
@@ -78,12 +78,16 @@ class Statements:
         columns += [quote(history.get_field(name).column) for name in relation]
         columns += [quote(f.column) for f in constants]
         self.into = f"INSERT INTO {self.history} ({', '.join(columns)})"
-        values = [f"{self._alias(f)}.{quote(f.column)}" for f in tracked.fields]
-        self.values = ", ".join(values + [self.live_key for _ in relation])
+        self._relation = [self.live_key for _ in relation]
+        self.values = self._values({})
         self._exactly = {f: self._as_stored(f, connection) for f in tracked.fields}
         self.own_link_fields = {m2m.name: _own_link_fields(m2m) for m2m in tracked.m2m}
         self._link_marks = {name: self._marks(own, connection) for name, own in self.own_link_fields.items()}
         self._texts: dict[Any, str] = {}
+
+    def _values(self, new: Mapping[Any, str]) -> str:
+        values = [new.get(f) or f"{self._alias(f)}.{quote(f.column)}" for f in self.tracked.fields]
+        return ", ".join(values + self._relation)
 
     def _marks(self, fields: Sequence[Any], connection: BaseDatabaseWrapper) -> list[str]:
         return [f"CAST(%s AS {f.db_type(connection)})" if self.postgres else "%s" for f in fields]
@@ -159,6 +163,26 @@ class Statements:
         where = f" WHERE {condition}" if condition else ""
         selected = ", ".join([self.values, date, kind, *stamp])
         return f"{self.into} SELECT {selected} FROM {source}{where}{order}{self._returning}"
+
+    def insert_ahead(self, new: Mapping[Any, str], where: str, keep: bool) -> str:
+        """SQLite: the entries of an UPDATE that comes next: ``new`` is the SQL of its values, ``where`` its condition.
+
+        Writes none where the table has triggers, which might change what the UPDATE leaves. Parameters: date, action,
+        stamp, the UPDATE's, the table's name.
+        """
+        names = {field: f"m0.koherent_{place}" for place, field in enumerate(new)}
+        values = ", ".join([f"{self.table}.*", *(f"{sql} AS koherent_{n}" for n, sql in enumerate(new.values()))])
+        source = f"SELECT {values} FROM {self.table}{f' WHERE {where}' if where else ''}"
+        schema = " UNION ALL ".join(f"SELECT type, tbl_name FROM sqlite{kind}_master" for kind in ("", "_temp"))
+        triggers = f"SELECT 1 FROM ({schema}) WHERE type = 'trigger' AND tbl_name = %s COLLATE NOCASE"
+        condition = f"NOT EXISTS ({triggers})"
+        if not keep:
+            changed = [f for f in self.tracked.fields if f in new]
+            same = self._same(lambda f: f"m0.{quote(f.column)}", lambda f: names[f], changed)
+            # What does not move now may have moved before, unrecorded.
+            condition = f"(NOT ({same}) OR {self._moved()}) AND {condition}"
+        selected = ", ".join([self._values(names), *self.marks])
+        return f"{self.into} SELECT {selected} FROM ({source}) m0 WHERE {condition}"
 
     def is_of_one_row(self, sql: str) -> bool:
         """Whether this is the UPDATE of a ``save()``."""
@@ -306,10 +330,10 @@ class Statements:
         latest = self._of_latest(" AND ".join(["l.history_type <> '-'", values, *links_same]))
         return f"NOT COALESCE({latest}, FALSE)"
 
-    def _same(self, then: Callable[[Any], str], now: Callable[[Any], str]) -> str:
-        """No tracked value moved; ``then`` and ``now`` name a field's column."""
+    def _same(self, then: Callable[[Any], str], now: Callable[[Any], str], fields: Sequence[Any] | None = None) -> str:
+        """No tracked value moved, or none of ``fields``; ``then`` and ``now`` name a field's column."""
         operator, same = "IS NOT DISTINCT FROM" if self.postgres else "IS", []
-        for model_field in self.tracked.fields:
+        for model_field in self.tracked.fields if fields is None else fields:
             # A save that moves nothing but its own time stamp is no change.
             if model_field is self.tracked.model._meta.pk or getattr(model_field, "auto_now", False):
                 continue

@@ -143,6 +143,14 @@ def write_new(
     return _write(tracked, connection, text, [date, "+", *by.parameters, *keys, *above], by)
 
 
+def write_ahead(tracked: TrackedModel, connection: BaseDatabaseWrapper, text: str, parameters: Sequence[Any]) -> bool:
+    """SQLite: the entries of an UPDATE, whose parameters these are, before it runs; returns whether it has any."""
+    texts, by = statements(tracked, connection), stamp(tracked, connection, "~")
+    date = texts.date_field.get_db_prep_save(timezone.now(), connection)
+    table = tracked.model._meta.db_table.strip('"')
+    return bool(_write(tracked, connection, text, [date, "~", *by.parameters, *parameters, table], by))
+
+
 def _hold(tracked: TrackedModel, connection: BaseDatabaseWrapper, prepared: Sequence[Any], *, going: bool) -> None:
     """Wait for others who write to these objects, so that the entry follows theirs and knows what they did.
 
