@@ -84,8 +84,8 @@ def _foreseen(
     query: Any = queryset.query.chain(UpdateQuery)
     query.add_update_values(values)
     table, fields = query.get_initial_alias(), tracked.fields
-    settled = all(_is_settled_value(field, value, query, connection) for field, _, value in query.values)
-    if query.annotations or not settled or not _is_settled(query.where, table) or any(f.generated for f in fields):
+    settled = all(_is_settled_value(field, value, connection) for field, _, value in query.values)
+    if query.annotations or not settled or not _is_settled(query.where) or any(f.generated for f in fields):
         return None
     try:
         where, where_params = query.get_compiler(connection=connection).compile(query.where)
@@ -111,26 +111,24 @@ def _foreseen(
     return Foreseen(f"UPDATE {quote(table)} SET {sets}{behind}", (*params, *where_params), new, where)
 
 
-def _is_settled_value(field: Any, value: Any, query: Any, connection: BaseDatabaseWrapper) -> bool:
+def _is_settled_value(field: Any, value: Any, connection: BaseDatabaseWrapper) -> bool:
     if not hasattr(value, "resolve_expression"):
         return True
     # SQLite compares a column with one of another type otherwise than it would store it.
     columns = [part.target for part in value.flatten() if isinstance(part, Col)]
     alike = all(column.db_type(connection) == field.db_type(connection) for column in columns)
-    return alike and _is_settled(value, query.base_table)
+    return alike and _is_settled(value)
 
 
-def _is_settled(part: Any, table: str) -> bool:
-    """Whether a part of a statement depends on nothing but values and the row's own columns: on no time, chance or
-    other table."""
+def _is_settled(part: Any) -> bool:
+    """Whether a part of a statement depends on values and columns only: on no time, no chance, no query.
+
+    Columns of other tables Django puts into a query, so that the statement is not the one that was foreseen.
+    """
     if isinstance(part, WhereNode):
-        return all(_is_settled(child, table) for child in part.children)
+        return all(_is_settled(child) for child in part.children)
     if isinstance(part, Lookup):
-        return _is_settled(part.lhs, table) and _is_settled(part.rhs, table)
-    if isinstance(part, Col):
-        return bool(part.alias == table)
-    if isinstance(part, (Value, CombinedExpression, Transform)):
-        return all(_is_settled(source, table) for source in part.get_source_expressions())
-    if isinstance(part, (list, tuple, set, frozenset)):
-        return all(_is_settled(item, table) for item in part)
+        return _is_settled(part.lhs) and _is_settled(part.rhs)
+    if isinstance(part, (Col, Value, CombinedExpression, Transform)):
+        return all(_is_settled(source) for source in part.get_source_expressions())
     return not hasattr(part, "resolve_expression") and not hasattr(part, "as_sql")

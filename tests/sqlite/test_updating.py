@@ -8,7 +8,7 @@ import pytest
 from django.db import IntegrityError, connection, models
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Length, Now, Random, Upper
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, register_lookup
 from django.utils import timezone
 
 import koherent
@@ -88,9 +88,8 @@ SETTLED: dict[str, tuple[Callable[[Any], Any], dict[str, Any], int]] = {
 
 @pytest.fixture(autouse=True)
 def lookups() -> Iterator[None]:
-    models.CharField.register_lookup(Upper)
-    yield
-    models.CharField._unregister_lookup(Upper)
+    with register_lookup(models.CharField, Upper):
+        yield
 
 
 @pytest.mark.parametrize("which", SETTLED)
