@@ -44,4 +44,5 @@ def _name(entries: Any, accounts: list[Any], using: str) -> int:
 
     keys, names = [str(a.pk) for a in accounts], [str(a.get_username())[:MAX_TEXT] for a in accounts]
     with transaction.atomic(using=using):
-        return int(entries.update(actor_id=by_account(keys), actor_name=by_account(names)))
+        # A run says for its entries that they have no actor.
+        return int(entries.update(actor_id=by_account(keys), actor_name=by_account(names), in_run=False))

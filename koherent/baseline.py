@@ -14,18 +14,22 @@ from django.db.models.fields import NOT_PROVIDED
 from django.utils import timezone
 
 from koherent import diff
-from koherent.models import Origin
+from koherent.models import Assignation, Origin
 from koherent.registry import M2MTracked, TrackedModel
+from koherent.runs import has_runs
 from koherent.verify import (
     CHUNK,
     FOREIGN,
+    SAID,
     Advance,
     Problem,
+    astray,
     check_entries,
     check_objects,
     compare_objects,
     foreign_positions,
     objects,
+    run_of_entry,
 )
 
 APP = "koherent_baseline"
@@ -37,8 +41,9 @@ class BaselineReport:
     """How many entries were written, or with ``dry_run`` would be, for one model (``model`` is its label).
 
     ``created``: objects without history, or whose latest entry is a deletion. ``changed``: objects that differ from
-    their latest entry; ``deleted``: objects that are gone; ``restored`` is no entry written but those whose position of
-    another PostgreSQL cluster became 0. All three are None when that was not asked for.
+    their latest entry; ``deleted``: objects that are gone. No entries written are ``restored``, those whose position of
+    another PostgreSQL cluster became 0, and ``detached``, those that were taken out of a run that knew nothing of them.
+    All four are None when that was not asked for.
     """
 
     model: str
@@ -46,6 +51,7 @@ class BaselineReport:
     changed: int | None
     deleted: int | None
     restored: int | None
+    detached: int | None
     dry_run: bool
 
     @property
@@ -69,11 +75,12 @@ def record_baseline(
 
     ``repair`` also writes what raw SQL, ``loaddata`` or ``koherent.pause()`` left out of the trail: ``"~"`` for objects
     that differ from their latest entry, ``"-"`` with its last known values for each that is gone. It takes positions
-    away that another cluster gave, which is what a restored dump needs before the feed is used. ``advance`` is told how
-    many more rows are done. Others may write meanwhile: an object that gets an entry of its own gets none after it.
+    away that another cluster gave, which is what a restored dump needs before the feed is used, and entries out of runs
+    that know nothing of them, so that filters find them. ``advance`` is told how many more rows are done. Others may
+    write meanwhile: an object that gets an entry of its own gets none after it.
     """
     writer = _Writer(tracked, using, reason, app)
-    changed = deleted = restored = None
+    changed = deleted = restored = detached = None
     if dry_run:
         created = sum(writer.count_new(keys) for keys in _chunks(writer, chunk, advance))
         if repair:
@@ -81,6 +88,7 @@ def record_baseline(
             found += [f.problem for f in check_entries(tracked, using, chunk, None, advance)]
             changed, deleted = found.count(Problem.STALE), found.count(Problem.VANISHED)
             restored = sum(finding.count for finding in foreign_positions(tracked, using))
+            detached = sum(map(len, _astray(writer, chunk)))
     else:
         busy: list[Any] = []
         created = sum(writer.write_new(keys, busy) for keys in _chunks(writer, chunk, advance))
@@ -89,9 +97,17 @@ def record_baseline(
         if repair:
             changed = _write_changed(writer, chunk, advance)
             deleted = _write_deleted(writer, chunk, advance)
+            # First, because what stands alone is found by its own position.
+            detached = sum(map(writer.detach, _astray(writer, chunk)))
             restored = writer.take_foreign_positions(chunk)
     return BaselineReport(
-        model=tracked.label, created=created, changed=changed, deleted=deleted, restored=restored, dry_run=dry_run
+        model=tracked.label,
+        created=created,
+        changed=changed,
+        deleted=deleted,
+        restored=restored,
+        detached=detached,
+        dry_run=dry_run,
     )
 
 
@@ -135,6 +151,18 @@ def _write_deleted(writer: "_Writer", chunk: int, advance: Advance) -> int:
             written += writer.insert_deletions(waiting)
             waiting = []
     return written + writer.insert_deletions(waiting)
+
+
+def _astray(writer: "_Writer", chunk: int) -> Iterator[list[int]]:
+    """The ids of entries that say that they are in a run, which knows nothing of them."""
+    tracked, using = writer.tracked, writer.using
+    every = tracked.history_model._base_manager.using(using).filter(in_run=True).order_by("history_id")
+    page = every = every.annotate(koherent_run=run_of_entry(tracked, using)).values_list(
+        "history_id", "koherent_run", *SAID
+    )
+    while rows := list(page[:chunk]):
+        yield list(astray(tracked, using, rows))
+        page = every.filter(pk__gt=rows[-1][0])
 
 
 class _Writer:
@@ -263,16 +291,39 @@ class _Writer:
                     self.copy_links(m2m, f"{links} ON l.history_id = ({before} AND b.history_id < n.history_id)", new)
         return written
 
+    def detach(self, ids: list[int]) -> int:
+        """Let entries stand alone; returns how many."""
+        return self.tracked.history_model._base_manager.using(self.using).filter(pk__in=ids).update(in_run=False)
+
     def take_foreign_positions(self, chunk: int) -> int:
         """Position 0 for entries of another cluster; returns how many."""
         if not self.postgres:
             return 0
         taken = 0
-        chosen = f"SELECT history_id FROM {self.history} WHERE {FOREIGN} ORDER BY position LIMIT %s"
+        chosen = f"SELECT history_id FROM {self.history} WHERE NOT in_run AND {FOREIGN} ORDER BY position LIMIT %s"
         update = f"UPDATE {self.history} SET position = 0 WHERE history_id IN ({chosen}) RETURNING history_id"
         while rows := self.run(update, [chunk]):
             taken += len(rows)
-        return taken
+        return taken + (self.take_foreign_runs(chunk) if has_runs(self.connection) else 0)
+
+    def take_foreign_runs(self, chunk: int) -> int:
+        """The same for entries of runs: as many runs at once as fill a chunk, because both have to say the same."""
+        runs, length = self.quote(Assignation._meta.db_table), "last_id - first_id + 1"
+        some = f"SELECT * FROM {runs} WHERE model = %s AND {FOREIGN} ORDER BY position, first_id LIMIT %s"
+        before = f"SUM({length}) OVER (ORDER BY position, first_id) - ({length})"
+        chosen = f"SELECT id FROM (SELECT id, {before} AS entries_before FROM ({some}) s) r WHERE entries_before < %s"
+        update = (
+            f"WITH run AS (UPDATE {runs} SET position = 0 WHERE id IN ({chosen}) RETURNING first_id, last_id), "
+            f"entry AS (UPDATE {self.history} h SET position = 0 FROM run "
+            f"WHERE h.history_id BETWEEN run.first_id AND run.last_id AND h.in_run RETURNING 1) "
+            f"SELECT (SELECT COUNT(*) FROM run), (SELECT COUNT(*) FROM entry)"
+        )
+        taken = 0
+        while True:
+            [(of_runs, of_entries)] = self.run(update, [self.tracked.label, chunk, chunk])
+            if not of_runs:
+                return taken
+            taken += int(of_entries)
 
     def by_kind(self, ids: Sequence[int]) -> dict[tuple[int | None, tuple[str, ...]], list[int]]:
         """The entries by what their copies must say too: which fields the row had, and which were erased."""

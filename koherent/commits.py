@@ -7,9 +7,9 @@ callbacks to drop, so whatever list is new, it is not known whether an assignati
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
-from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.signals import post_migrate
 
@@ -27,7 +27,7 @@ _begun: dict[tuple[str, str], float] = {}
 class _Written:
     """The ``on_commit`` callback of one savepoint level of a transaction."""
 
-    def __init__(self, using: str, savepoints: tuple[str, ...], hooks: Any = ()) -> None:
+    def __init__(self, using: str, savepoints: tuple[str, ...], hooks: Any) -> None:
         self.using, self.savepoints = using, savepoints
         #: The list of callbacks that it was last seen in.
         self.hooks = hooks
@@ -40,14 +40,9 @@ class _Written:
             self.assignations.add(assignation_id)
 
     def __call__(self) -> None:
-        if len(_begun) > REMEMBER_COUNT:
-            _begun.clear()
         # Django takes each callback out of the list that it runs: still in it, there has been another list since.
-        if not any(hook is self for _, hook, *_ in self.hooks):
-            until = time.monotonic() + REMEMBER_SECONDS
-            _begun.update({(self.using, id): until for id in self.assignations})
-        for listener in on_committed:
-            listener(self.using, self.keys)
+        known = not any(hook is self for _, hook, *_ in self.hooks)
+        _committed(self.using, self.keys, self.assignations if known else ())
 
 
 class _Levels:
@@ -62,6 +57,15 @@ class _Levels:
             written.assignations.clear()
 
 
+def _committed(using: str, keys: Keys, assignations: Iterable[str]) -> None:
+    for id in assignations:
+        if len(_begun) > REMEMBER_COUNT:
+            _begun.clear()
+        _begun[using, id] = time.monotonic() + REMEMBER_SECONDS
+    for listener in on_committed:
+        listener(using, keys)
+
+
 def _levels(connection: BaseDatabaseWrapper) -> _Levels:
     levels: _Levels | None = connection.__dict__.get("_koherent_levels")
     if levels is None or levels.hooks is not connection.run_on_commit:
@@ -73,16 +77,15 @@ def wrote(connection: BaseDatabaseWrapper, keys: Keys, assignation_id: str | Non
     """Remember entries, and the assignation that has its row now, until the transaction ends."""
     if not connection.in_atomic_block:
         # The statement that wrote them was its own transaction.
-        alone = _Written(connection.alias, ())
-        alone.add(keys, assignation_id)
-        transaction.on_commit(alone, using=connection.alias, robust=True)
+        begun = () if assignation_id is None else (assignation_id,)
+        connection.on_commit(partial(_committed, connection.alias, keys, begun), robust=True)
         return
     levels = _levels(connection)
     savepoints = tuple(connection.savepoint_ids)
     written = levels.by_savepoints.get(savepoints)
     if written is None:
         written = levels.by_savepoints[savepoints] = _Written(connection.alias, savepoints, levels.hooks)
-        transaction.on_commit(written, using=connection.alias, robust=True)
+        connection.on_commit(written, robust=True)
     written.add(keys, assignation_id)
 
 
@@ -96,6 +99,8 @@ def has_begun(connection: BaseDatabaseWrapper, assignation_id: str) -> bool:
     """True when the assignation is known to have its row, in this transaction or by a commit of this process."""
     if _begun.get((connection.alias, assignation_id), 0.0) > time.monotonic():
         return True
+    if not connection.in_atomic_block:
+        return False
     levels: Iterable[_Written] = _levels(connection).by_savepoints.values()
     return any(assignation_id in written.assignations for written in levels)
 

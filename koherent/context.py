@@ -9,11 +9,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import Any, ClassVar, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, ParamSpec, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
 from django.contrib.auth import get_user_model
-from django.utils.functional import SimpleLazyObject
+from django.utils.functional import SimpleLazyObject, cached_property
 
 from koherent.claims import MAX_TEXT, check_metadata, check_text, claim, track
 from koherent.claims import check_assignation_id as check_assignation_id
@@ -25,8 +25,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Actor:
+class Actor(NamedTuple):
     """A user as frozen into a history row: the account's primary key and its name, both as text."""
 
     key: str
@@ -42,13 +41,13 @@ class RemoteUser:
     name: str
     is_authenticated: ClassVar[bool] = True
 
-    @functools.cached_property
+    @cached_property
     def account(self) -> Any:
         """The account, or None when it is gone. Queries."""
         model = get_user_model()
         return model._base_manager.filter(pk=model._meta.pk.to_python(self.key)).first()
 
-    @functools.cached_property
+    @cached_property
     def actor(self) -> Actor:
         """The account as it is now, or under the name that the other process knew. Queries."""
         if self.account is None:
@@ -83,17 +82,17 @@ class AuditContext:
     # What the recorder has made ready of this context, for each tracked model.
     stamps: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
-    @functools.cached_property
+    @cached_property
     def actor(self) -> Actor | None:
         """The acting account, or None. May query when the user is lazy."""
         user = self.user
         if isinstance(user, RemoteUser):
             return user.actor
-        if user is None or not getattr(user, "is_authenticated", False) or user.pk is None:
+        if user is None or not getattr(user, "is_authenticated", False) or (pk := user.pk) is None:
             return None
-        return Actor(key=str(user.pk), name=str(user.get_username())[:MAX_TEXT], pk=user.pk)
+        return Actor(key=str(pk), name=str(user.get_username())[:MAX_TEXT], pk=pk)
 
-    @functools.cached_property
+    @cached_property
     def row_metadata(self) -> Mapping[str, Any]:
         """``metadata`` with what the configured trackers say. A tracker that raises is logged and left out."""
         if self.request is None:
@@ -108,11 +107,12 @@ class AuditContext:
 
     def derive(self, **changes: Any) -> "AuditContext":
         """A copy with other values. ``dataclasses.replace()`` takes thrice as long, and each request waits for it."""
-        derived = object.__new__(AuditContext)
+        derived, own = object.__new__(AuditContext), self.__dict__
         values = derived.__dict__
         for name in _INHERITED:
-            values[name] = self.__dict__[name]
-        values.update(changes, stamps={})
+            values[name] = own[name]
+        values.update(changes)
+        values["stamps"] = {}
         return derived
 
     def now(self) -> "AuditContext":
@@ -120,7 +120,8 @@ class AuditContext:
 
         And with an assignation id only where it counts.
         """
-        context = self._with_user()
+        # isinstance() would make a lazy user query.
+        context = self._with_user(self.user) if type(self.user) is _RequestUser else self
         return context if context.claim is None else context._settled(context.claim.settled())
 
     def _settled(self, assignation_id: str | None) -> "AuditContext":
@@ -129,10 +130,8 @@ class AuditContext:
             known = self.__dict__["_with_id"] = self.derive(assignation_id=assignation_id, claim=None)
         return known
 
-    def _with_user(self) -> "AuditContext":
-        if type(self.user) is not _RequestUser:  # isinstance() would make a lazy user query
-            return self
-        user = self.user.find()
+    def _with_user(self, request_user: "_RequestUser") -> "AuditContext":
+        user = request_user.find()
         known: AuditContext | None = self.__dict__.get("_now")
         if known is None or known.user is not user:
             known = self.__dict__["_now"] = self.derive(user=user)
@@ -175,6 +174,9 @@ def enter(owner: object, context: AuditContext) -> AuditContext:
 def leave(owner: object) -> None:
     """Restore what was in force here before ``enter(owner, ...)``."""
     stack = _stack.get()
+    if stack and stack[-1][0] is owner:
+        _stack.set(stack[:-1])
+        return
     for place in reversed(range(len(stack))):
         if stack[place][0] is owner:
             _stack.set(stack[:place] + stack[place + 1 :])
@@ -210,15 +212,17 @@ class audit:
             check_metadata(name, value)
         given = {"user": user, "app": app, "assignation_id": assignation_id, "reason": reason}
         self._changes = {name: value for name, value in given.items() if value is not _UNSET}
+        self._explicit = frozenset(self._changes)
+        if assignation_id is not _UNSET:
+            self._changes["claim"] = None
         self._metadata = metadata
 
     def _inner(self) -> AuditContext:
         outer = _outer()
         return outer.derive(
             **self._changes,
-            claim=None if "assignation_id" in self._changes else outer.claim,
             metadata={**outer.metadata, **self._metadata},
-            explicit=outer.explicit | self._changes.keys(),
+            explicit=outer.explicit | self._explicit,
         )
 
     def __enter__(self) -> AuditContext:

@@ -144,8 +144,8 @@ class _UpdateWithEntry:
     def __init__(self, tracked: TrackedModel, instance: models.Model, connection: BaseDatabaseWrapper) -> None:
         self.tracked, self.instance, self.connection = tracked, instance, connection
         self.is_recorded = False
-        key = getattr(instance, tracked.model._meta.pk.attname)
-        (self._key,) = statements(tracked, connection).prepare([key], connection)
+        self._texts = statements(tracked, connection)
+        (self._key,) = self._texts.prepare([getattr(instance, tracked.model._meta.pk.attname)], connection)
         self._transaction: Any = None
 
     def __enter__(self) -> "_UpdateWithEntry":
@@ -162,7 +162,7 @@ class _UpdateWithEntry:
 
     def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
         # A field's ``pre_save()`` may save other objects of the model: they see to their own entries.
-        if statements(self.tracked, self.connection).is_of_one_row(sql) and params[-1] == self._key:
+        if self._texts.is_of_one_row(sql) and params[-1] == self._key:
             return self._update(execute, sql, params, context)
         if not sql.startswith(("SELECT", "BEGIN")) and not self.connection.in_atomic_block:
             self._transaction = transaction.atomic(using=self.connection.alias)
@@ -180,7 +180,7 @@ class _UpdateWithEntry:
         by = writer.stamp(self.tracked, self.connection, "~", self.instance)
         moment = getattr(self.instance, "_history_date", None)
         write = writer.write_with_update if self.connection.vendor == "postgresql" else writer.write_behind_update
-        self.is_recorded = write(self.tracked, self.connection, writer.RowUpdate(run, sql, params, moment, by))
+        self.is_recorded = write(self.tracked, self.connection, run, sql, params, moment, by)
         return result
 
 

@@ -25,6 +25,11 @@ STAMP = (
     "origin",
     "field_set",
 )
+#: What the row of a run knows besides its ids, in the order of the parameters.
+RUN = ("assignation_id", "started_at", "history_date", "history_type", "app", "actor_id", "model")
+RUN_DATES = ("started_at", "history_date")
+#: The most entries of a run: a page that begins within one passes over those before it.
+LONGEST = 1_000
 # PostgreSQL compares no values of these types, or, of the last one, takes different texts for the same.
 _COMPARED_AS_TEXT = ("json", "xml", "point", "polygon", "box", "line", "lseg", "path", "circle", "citext")
 _cache: dict[tuple[TrackedModel, str], "Statements"] = {}
@@ -78,6 +83,7 @@ class Statements:
         columns += [quote(history.get_field(name).column) for name in relation]
         columns += [quote(f.column) for f in constants]
         self.into = f"INSERT INTO {self.history} ({', '.join(columns)})"
+        self.into_run = f"INSERT INTO {self.history} ({', '.join([*columns, quote('in_run')])})"
         self._relation = [self.live_key for _ in relation]
         self.values = self._values({})
         self._exactly = {f: self._as_stored(f, connection) for f in tracked.fields}
@@ -99,17 +105,19 @@ class Statements:
             return cast
         return f"{cast} COLLATE {quote('C') if self.postgres else 'BINARY'}"
 
-    def insert(self, keys: Keys, action: str, *, count: int = 1, links: bool = False, keep: bool = False) -> str:
+    def insert(
+        self, keys: Keys, action: str, *, count: int = 1, links: bool = False, keep: bool = False, run: bool = False
+    ) -> str:
         """The INSERT ... SELECT of entries for some objects.
 
         ``keys``: ``one`` object, a ``range`` of keys, ``many`` (``count`` matters on SQLite), or ``dated``: each with
         its own date and action. ``action`` says whether any is a change (``"~"``), which is written only where
         something differs from the latest entry; ``links`` compares many-to-many links too, ``keep`` writes it in any
-        case.
+        case. The entries of a ``run`` say so.
 
         Parameters: for ``dated`` the stamp and ``dated()``, else date, action, stamp, and what ``chosen()`` gives.
         """
-        shape = (keys, action, count if not self.postgres and keys in ("many", "dated") else 0, links, keep)
+        shape = (keys, action, count if not self.postgres and keys in ("many", "dated") else 0, links, keep, run)
         text = self._texts.get(shape)
         if text is None:
             text = self._texts[shape] = self._insert(*shape)
@@ -145,7 +153,7 @@ class Statements:
             return [list(column) for column in zip(*rows, strict=True)]
         return [value for row in rows for value in row]
 
-    def _insert(self, keys: Keys, action: str, count: int, links: bool, keep: bool) -> str:
+    def _insert(self, keys: Keys, action: str, count: int, links: bool, keep: bool, run: bool) -> str:
         date, kind, *stamp = self.marks
         if keys == "dated":
             date, kind = "v.date", "v.action"
@@ -161,10 +169,15 @@ class Statements:
             moved = f"(v.action <> '~' OR {moved})" if keys == "dated" else moved
             condition = f"{condition} AND {moved}" if condition else moved
         where = f" WHERE {condition}" if condition else ""
-        selected = ", ".join([self.values, date, kind, *stamp])
-        return f"{self.into} SELECT {selected} FROM {source}{where}{order}{self._returning}"
+        into = self._into_with([self.values, date, kind, *stamp], run)
+        return f"{into} FROM {source}{where}{order}{self._returning}"
 
-    def insert_ahead(self, new: Mapping[Any, str], where: str, keep: bool) -> str:
+    def _into_with(self, values: Sequence[str], run: bool) -> str:
+        """An INSERT of entries up to the values that it selects."""
+        into, values = (self.into_run, [*values, "TRUE"]) if run else (self.into, values)
+        return f"{into} SELECT {', '.join(values)}"
+
+    def insert_ahead(self, new: Mapping[Any, str], where: str, *, keep: bool, run: bool) -> str:
         """SQLite: the entries of an UPDATE that comes next: ``new`` is the SQL of its values, ``where`` its condition.
 
         Writes none where the table has triggers, which might change what the UPDATE leaves. Parameters: date, action,
@@ -181,8 +194,8 @@ class Statements:
             same = self._same(lambda f: f"m0.{quote(f.column)}", lambda f: names[f], changed)
             # What does not move now may have moved before, unrecorded.
             condition = f"(NOT ({same}) OR {self._moved()}) AND {condition}"
-        selected = ", ".join([self._values(names), *self.marks])
-        return f"{self.into} SELECT {selected} FROM ({source}) m0 WHERE {condition}"
+        into = self._into_with([self._values(names), *self.marks], run)
+        return f"{into} FROM ({source}) m0 WHERE {condition}"
 
     def is_of_one_row(self, sql: str) -> bool:
         """Whether this is the UPDATE of a ``save()``."""
@@ -215,7 +228,11 @@ class Statements:
 
     def has_moved(self) -> str:
         """Gives a row if the object, whose key is the parameter, differs from its latest entry."""
-        return f"SELECT 1 FROM {self._tables()} WHERE {self.live_key} = %s AND {self._moved()}"
+        text = self._texts.get("moved")
+        if text is None:
+            where = f"{self.live_key} = %s AND {self._moved()}"
+            text = self._texts["moved"] = f"SELECT 1 FROM {self._tables()} WHERE {where}"
+        return text
 
     def update_and_begin(self, update: str, begin: str) -> str:
         """PostgreSQL: an UPDATE of one row that is locked, its entry where one is due, and ``begin``, in one statement.
@@ -229,12 +246,12 @@ class Statements:
 
     def _entry_of_m0(self, condition: str) -> str:
         where = f" WHERE {condition}" if condition else ""
-        return f"{self.into} SELECT {', '.join([self.values, *self.marks])} FROM m0{where} RETURNING history_id"
+        return f"{self._into_with([self.values, *self.marks], run=False)} FROM m0{where} RETURNING history_id"
 
     def _several(self, count: int) -> str:
         return f"= ANY(%s::{self.pk_type}[])" if self.postgres else f"IN ({', '.join(['%s'] * count)})"
 
-    def insert_new(self, count: int, above: bool) -> str:
+    def insert_new(self, count: int, above: bool, run: bool) -> str:
         """Entries ``"+"`` for those of the keys, and of the rows ``above`` a key, that have no live history."""
         which = []
         if count:
@@ -243,7 +260,7 @@ class Statements:
             which.append(f"{self.live_key} > %s")
         alive = self._of_latest("l.history_type <> '-'")
         return (
-            f"{self.into} SELECT {self.values}, {', '.join(self.marks)} FROM {self._tables()} "
+            f"{self._into_with([self.values, *self.marks], run)} FROM {self._tables()} "
             f"WHERE ({' OR '.join(which)}) AND NOT COALESCE({alive}, FALSE) ORDER BY {self.live_key}{self._returning}"
         )
 
@@ -291,6 +308,20 @@ class Statements:
     def with_beginning(self, text: str) -> str:
         """PostgreSQL: an INSERT of entries along with the row of their assignation, whose parameters come last."""
         return f"WITH entry AS ({text}), begun AS ({begin_along()}) SELECT history_id FROM entry"
+
+    def with_run(self, text: str) -> str:
+        """PostgreSQL: an INSERT of entries ``in_run`` along with the rows of their runs; parameters: its, ``RUN``.
+
+        Gives the first and the last id of each run: ids that others took meanwhile part it, and so does ``LONGEST``.
+        """
+        ids = "SELECT history_id, ROW_NUMBER() OVER (ORDER BY history_id) AS place FROM entry"
+        marks = ["CAST(%s AS timestamptz)" if name in RUN_DATES else "CAST(%s AS varchar)" for name in RUN]
+        run = (
+            f"INSERT INTO {quote(Assignation._meta.db_table)} ({', '.join(RUN)}, position, first_id, last_id) "
+            f"SELECT {', '.join(marks)}, pg_current_xact_id()::text::bigint, MIN(history_id), MAX(history_id) "
+            f"FROM ({ids}) ids GROUP BY history_id - place, (place - 1) / {LONGEST} ORDER BY MIN(history_id)"
+        )
+        return f"WITH entry AS ({text}) {run} RETURNING first_id, last_id"
 
     def _tables(self) -> str:
         first, *parents = self.ancestry
@@ -392,6 +423,14 @@ def begin_assignation(*links: str) -> str:
     columns = ["assignation_id", "started_at", *links]
     marks = ", ".join(["%s"] * len(columns))
     return f"INSERT INTO {quote(Assignation._meta.db_table)} ({', '.join(columns)}) VALUES ({marks})"
+
+
+@lru_cache(maxsize=100)
+def begin_runs(count: int) -> str:
+    """SQLite: the rows of runs; parameters: ``RUN``, and of each its first and last id."""
+    columns, marks = ", ".join([*RUN, "first_id", "last_id"]), ", ".join(["%s"] * len(RUN))
+    ids = ", ".join(["(%s, %s)"] * count)
+    return f"INSERT INTO {quote(Assignation._meta.db_table)} ({columns}) SELECT {marks}, * FROM (VALUES {ids})"
 
 
 @cache

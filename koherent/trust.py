@@ -6,6 +6,9 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from django.db import router
+from django.db.models import Q
+
 from koherent.conf import settings
 from koherent.errors import BadAssignationId
 
@@ -66,6 +69,7 @@ def is_uuid(text: str) -> bool:
 
 def _new_or_own(id: str, key: str | None) -> bool:
     """Whether nobody has used an assignation id, or only the account of this key."""
+    from koherent import runs
     from koherent.models import Assignation
     from koherent.registry import tracked_models
 
@@ -73,7 +77,8 @@ def _new_or_own(id: str, key: str | None) -> bool:
         return True
     if key is None:
         return False
-    entries = [tracked.history_model._base_manager.filter(assignation_id=id) for tracked in tracked_models()]
-    if any(rows.exclude(actor_id=key).exists() for rows in entries):
+    entries, own = Q(assignation_id=id), Q(actor_id=key)
+    places = [(tracked, router.db_for_write(tracked.model)) for tracked in tracked_models()]
+    if any(runs.exists(*place, entries & ~own) for place in places):
         return False
-    return any(rows.filter(actor_id=key).exists() for rows in entries)
+    return any(runs.exists(*place, entries & own) for place in places)

@@ -13,6 +13,7 @@ from django.db.models.sql.where import WhereNode
 
 from koherent import recorder, writer
 from koherent.registry import TrackedModel
+from koherent.runs import has_runs
 from koherent.statements import quote, statements
 from koherent.unit import unit_of
 from koherent.wrappers import outermost
@@ -64,7 +65,8 @@ class _Update(recorder.Returned):
     def _writes_ahead(self) -> bool:
         foreseen, texts = self.foreseen, statements(self.tracked, self.connection)
         assert foreseen is not None
-        text = texts.insert_ahead(foreseen.new, foreseen.where, self.tracked.record_unchanged)
+        run, keep = has_runs(self.connection), self.tracked.record_unchanged
+        text = texts.insert_ahead(foreseen.new, foreseen.where, keep=keep, run=run)
         return writer.write_ahead(self.tracked, self.connection, text, foreseen.params)
 
 

@@ -12,11 +12,13 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
-from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models import Case, OuterRef, Q, QuerySet, Subquery, When
 
 from koherent import diff
-from koherent.models import Origin, Pruned
+from koherent.models import Assignation, Origin, Pruned
 from koherent.registry import M2MTracked, TrackedModel
+from koherent.runs import SHARED, has_runs, runs_of
+from koherent.statements import LONGEST, quote
 
 CHUNK = 2_000
 MAX_CHUNK = 10_000
@@ -30,6 +32,10 @@ FOREIGN = (
 )
 
 
+#: What a run and each of its entries have to say alike.
+SAID = (*SHARED, "position")
+
+
 class Problem(StrEnum):
     """What can be wrong with an object and its entries."""
 
@@ -41,7 +47,8 @@ class Problem(StrEnum):
     RESURRECTED = "resurrected"
     #: The object is gone, and its latest entry is no deletion.
     VANISHED = "vanished"
-    #: An entry cannot follow the one before it: a second creation, a change after the deletion, a change at first.
+    #: An entry cannot follow the one before it: a second creation, a change after the deletion, a change at first. Or
+    #: it says that it is in a run, which knows nothing of it: filters do not find it.
     IMPOSSIBLE = "impossible"
     #: A change that changed nothing: written twice.
     DUPLICATE = "duplicate"
@@ -54,8 +61,9 @@ class Finding:
     """One thing that is wrong.
 
     ``model`` is the tracked model's label, ``object_id`` the object's key as text, ``entry`` the ``history_id`` of the
-    entry in question (for ``STALE`` the latest one), ``fields`` the names of the fields that differ. ``object_id`` is
-    None, and ``count`` more than 1, for ``FOREIGN_POSITION`` only: one finding a model.
+    entry in question (for ``STALE`` the latest one), ``fields`` the names of the fields that differ; of an entry that
+    differs from its run, the columns. ``object_id`` is None, and ``count`` more than 1, for ``FOREIGN_POSITION`` only:
+    one finding a model.
     """
 
     problem: Problem
@@ -118,9 +126,15 @@ def foreign_positions(tracked: TrackedModel, using: str) -> Iterator[Finding]:
     connection = connections[using]
     if connection.vendor != "postgresql":
         return
-    table = connection.ops.quote_name(tracked.history_model._meta.db_table)
+    table = quote(tracked.history_model._meta.db_table)
+    found, params = f"SELECT history_id FROM {table} WHERE NOT in_run AND {FOREIGN}", list[str]()
+    if has_runs(connection):
+        runs = f"SELECT first_id, last_id FROM {quote(Assignation._meta.db_table)} WHERE model = %s AND {FOREIGN}"
+        within = f"SELECT history_id FROM {table} WHERE history_id BETWEEN r.first_id AND r.last_id AND in_run"
+        found += f" UNION ALL SELECT e.history_id FROM ({runs}) r CROSS JOIN LATERAL ({within} LIMIT {LONGEST}) e"
+        params.append(tracked.label)
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT COUNT(*), MIN(history_id) FROM {table} WHERE {FOREIGN}")
+        cursor.execute(f"SELECT COUNT(*), MIN(history_id) FROM ({found}) entries", params)
         count, first = cursor.fetchone()
     if count:
         yield Finding(
@@ -245,6 +259,34 @@ def _grouped(rows: Iterable[Any]) -> dict[Any, list[Any]]:
     return grouped
 
 
+def run_of_entry(tracked: TrackedModel, using: str) -> Case:
+    """The key of the run that an entry in one is of, or None: the last that begins before it of those of its date."""
+    runs = runs_of(tracked, using).filter(history_date=OuterRef("history_date"), first_id__lte=OuterRef("history_id"))
+    return Case(When(in_run=True, then=Subquery(runs.order_by("-first_id").values("pk")[:1])))
+
+
+def astray(tracked: TrackedModel, using: str, rows: Iterable[Sequence[Any]]) -> dict[int, tuple[str, ...]]:
+    """The ids of entries in runs that no run knows, each with the columns in which it differs from its run, if any.
+
+    ``rows`` are ids, ``run_of_entry()`` and what is ``SAID``. One statement.
+    """
+    rows = list(rows)
+    runs = runs_of(tracked, using).filter(pk__in={row[1] for row in rows}).values_list("pk", "last_id", *SAID)
+    known = {pk: (last, said) for pk, last, *said in runs}
+    found: dict[int, tuple[str, ...]] = {}
+    for history_id, run, *values in rows:
+        last, said = known.get(run, (0, []))
+        if history_id > last:
+            found[history_id] = ()
+        elif values != said:
+            # SQLite's runs have no position.
+            pairs = [pair for pair in zip(SAID, values, said, strict=True) if pair[::2] != ("position", None)]
+            differ = tuple(name for name, own, other in pairs if own != other)
+            if differ:
+                found[history_id] = differ
+    return found
+
+
 def check_entries(
     tracked: TrackedModel, using: str, chunk: int, since: dt.datetime | None, advance: Advance
 ) -> Iterator[Finding]:
@@ -267,6 +309,11 @@ class _Entry(NamedTuple):
     origin: str
     position: int
     field_set: int | None
+    app: str | None
+    actor_id: str | None
+    assignation_id: str | None
+    in_run: bool
+    run: int | None
     values: Sequence[Any]
 
 
@@ -286,14 +333,17 @@ class _Entries:
     def findings(self) -> Iterator[Finding]:
         key = self.tracked.pk_attname
         attnames = [f.attname for f in self.tracked.fields]
-        names = (key, "history_id", "history_type", "history_date", "origin", "position", "field_set")
-        rows = _history(self.tracked, self.using).order_by(key, "history_id").values_list(*names, *attnames)
+        names = [key, "history_id", "history_type", "history_date", "origin", "position", "field_set"]
+        names += ["app", "actor_id", "assignation_id", "in_run", "koherent_run"]
+        rows = _history(self.tracked, self.using).annotate(koherent_run=run_of_entry(self.tracked, self.using))
+        rows = rows.order_by(key, "history_id").values_list(*names, *attnames)
         page = rows
         while True:
             with one_moment(self.using):
-                entries = [_Entry._make((*row[:7], row[7:])) for row in page[: self.chunk]]
+                entries = [_Entry._make((*row[: len(names)], row[len(names) :])) for row in page[: self.chunk]]
                 for entry in entries:
                     self._follow(entry)
+                self._check_runs(entries)
                 done = len(entries) < self.chunk
                 if done and self.before is not None:
                     self.last.append(self.before)
@@ -309,13 +359,14 @@ class _Entries:
             beyond = Q(**{f"{key}__gt": at.pk}) | Q(**{key: at.pk}, history_id__gt=at.history_id)
             page = rows.filter(Q(**{f"{key}__gte": at.pk}) & beyond)
 
-    def _report(self, problem: Problem, entry: _Entry, message: str) -> None:
+    def _report(self, problem: Problem, entry: _Entry, message: str, fields: tuple[str, ...] = ()) -> None:
         self.found.append(
             Finding(
                 problem=problem,
                 model=self.tracked.label,
                 object_id=str(entry.pk),
                 entry=entry.history_id,
+                fields=fields,
                 message=message,
             )
         )
@@ -338,6 +389,17 @@ class _Entries:
             self._report(Problem.IMPOSSIBLE, entry, what)
         elif entry.action == "~" and self._may_be_twin(before, entry):
             self.twins.append((before, entry))
+
+    def _check_runs(self, entries: Sequence[_Entry]) -> None:
+        """What says that it is in a run, is it, or no filter finds it."""
+        own = {e.history_id: e for e in entries if e.in_run and (self.since is None or e.date >= self.since)}
+        rows = [
+            (e.history_id, e.run, e.date, e.action, e.app, e.actor_id, e.assignation_id, e.position)
+            for e in own.values()
+        ]
+        for history_id, fields in astray(self.tracked, self.using, rows).items():
+            what = f"Differs from its run in {', '.join(fields)}" if fields else "No run knows of it"
+            self._report(Problem.IMPOSSIBLE, own[history_id], f"{what}: filters do not find it.", fields)
 
     def _may_be_twin(self, before: _Entry, entry: _Entry) -> bool:
         if self.tracked.record_unchanged or entry.origin != Origin.CHANGE or not entry.position:

@@ -1,22 +1,35 @@
 """Puts entries into the database: their rows, the many-to-many links of their objects, the assignation's row."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any
 
-from django.db import models, router, transaction
+from django.db import models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 from simple_history.models import HistoricalRecords, _default_get_user
 
 from koherent import commits
 from koherent.context import Actor, AuditContext, current_audit
-from koherent.models import Assignation
 from koherent.registry import TrackedModel
-from koherent.statements import begin_assignation, for_sqlite3, own_values, statements
+from koherent.runs import has_runs
+from koherent.statements import (
+    LONGEST,
+    STAMP,
+    Statements,
+    begin_assignation,
+    begin_runs,
+    for_sqlite3,
+    own_values,
+    statements,
+)
+
+#: So many entries of one statement are a run; fewer are read faster on their own.
+RUN_AT_LEAST = 20
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Stamp:
     """Who, with what and in which context: ``parameters`` in the order of ``statements.STAMP``, then the team's own."""
 
@@ -39,34 +52,33 @@ def stamp(
     if reason is None and instance is not None:
         reason = tracked.field.get_change_reason_for_object(instance, action, connection.alias)
     if actor is not context.actor or reason is not context.reason or texts.own_fields:
-        return _stamp(tracked, connection, context, user, actor, reason)
+        return _stamp(texts, connection, context, user, actor, reason)
     key = (tracked, connection.vendor)
     found: Stamp | None = context.stamps.get(key)
     if found is None:
-        found = context.stamps[key] = _stamp(tracked, connection, context, user, actor, reason)
+        found = context.stamps[key] = _stamp(texts, connection, context, user, actor, reason)
     return found
 
 
 def _stamp(
-    tracked: TrackedModel,
+    texts: Statements,
     connection: BaseDatabaseWrapper,
     context: AuditContext,
     user: Any,
     actor: Actor | None,
     reason: str | None,
 ) -> Stamp:
-    texts = statements(tracked, connection)
     # In the order of ``STAMP``.
     values = [
         reason,
-        None if actor is None else user_key(tracked, user, actor),
+        None if actor is None else user_key(texts.tracked, user, actor),
         context.app,
         context.assignation_id,
         None if actor is None else actor.key,
         None if actor is None else actor.name,
         dict(context.row_metadata) or texts.no_metadata,
         context.origin,
-        tracked.field_set,
+        texts.tracked.field_set,
     ]
     for place, field in texts.to_prepare:
         if values[place] is not texts.no_metadata:
@@ -98,11 +110,12 @@ def write(
     texts = statements(tracked, connection)
     prepared = texts.prepare(pks, connection)
     which, keys = texts.chosen(prepared)
-    text = texts.insert(which, action, count=len(prepared), links=links, keep=keep)
     date = texts.date_field.get_db_prep_save(moment, connection)
+    run = _run(tracked, connection, date, action, by) if len(prepared) >= RUN_AT_LEAST else None
+    text = texts.insert(which, action, count=len(prepared), links=links, keep=keep, run=run is not None)
     if action == "-" or (links and tracked.m2m):
         _hold(tracked, connection, prepared, going=action == "-")
-    return _write(tracked, connection, text, [date, action, *by.parameters, *keys], by)
+    return _write(tracked, connection, text, [date, action, *by.parameters, *keys], by, run)
 
 
 def write_dated(
@@ -139,8 +152,9 @@ def write_new(
     keys = texts.keys(texts.prepare(pks, connection)) if pks else []
     above = [] if newest is None else [newest]
     date = texts.date_field.get_db_prep_save(moment, connection)
-    text = texts.insert_new(len(pks), bool(above))
-    return _write(tracked, connection, text, [date, "+", *by.parameters, *keys, *above], by)
+    run = _run(tracked, connection, date, "+", by) if above or len(pks) >= RUN_AT_LEAST else None
+    text = texts.insert_new(len(pks), bool(above), run is not None)
+    return _write(tracked, connection, text, [date, "+", *by.parameters, *keys, *above], by, run)
 
 
 def write_ahead(tracked: TrackedModel, connection: BaseDatabaseWrapper, text: str, parameters: Sequence[Any]) -> bool:
@@ -148,7 +162,16 @@ def write_ahead(tracked: TrackedModel, connection: BaseDatabaseWrapper, text: st
     texts, by = statements(tracked, connection), stamp(tracked, connection, "~")
     date = texts.date_field.get_db_prep_save(timezone.now(), connection)
     table = tracked.model._meta.db_table.strip('"')
-    return bool(_write(tracked, connection, text, [date, "~", *by.parameters, *parameters, table], by))
+    run = _run(tracked, connection, date, "~", by)
+    return bool(_write(tracked, connection, text, [date, "~", *by.parameters, *parameters, table], by, run))
+
+
+def _run(tracked: TrackedModel, connection: BaseDatabaseWrapper, date: Any, action: str, by: Stamp) -> list[Any] | None:
+    """The parameters ``RUN`` of a run that is written now; None where entries have to stand alone."""
+    if not has_runs(connection):
+        return None
+    said = dict(zip(STAMP, by.parameters, strict=False))
+    return [*_beginning(connection, by.assignation_id), date, action, said["app"], said["actor_id"], tracked.label]
 
 
 def _hold(tracked: TrackedModel, connection: BaseDatabaseWrapper, prepared: Sequence[Any], *, going: bool) -> None:
@@ -167,17 +190,33 @@ def _hold(tracked: TrackedModel, connection: BaseDatabaseWrapper, prepared: Sequ
 
 
 def _write(
-    tracked: TrackedModel, connection: BaseDatabaseWrapper, text: str, parameters: list[Any], by: Stamp
+    tracked: TrackedModel,
+    connection: BaseDatabaseWrapper,
+    text: str,
+    parameters: list[Any],
+    by: Stamp,
+    run: Sequence[Any] | None = None,
 ) -> list[int]:
-    texts, begins = statements(tracked, connection), _begins(connection, by.assignation_id)
-    if begins is not None and texts.postgres:
+    texts = statements(tracked, connection)
+    # The row of a run is one of its assignation, too.
+    begins = _begins(connection, by.assignation_id) if run is None else by.assignation_id
+    if run is not None and texts.postgres:
+        text, parameters = texts.with_run(text), [*parameters, *run]
+    elif begins is not None and texts.postgres:
         text, parameters = texts.with_beginning(text), [*parameters, *_beginning(connection, begins)]
     with connection.cursor() as cursor:
         cursor.execute(text, parameters)
-        ids = [row[0] for row in cursor.fetchall()] if texts.postgres else _inserted(cursor)
+        if texts.postgres:
+            # Rows of one id, or of the first and the last one of a run.
+            ids = [id for row in cursor.fetchall() for id in range(row[0], row[-1] + 1)]
+        else:
+            ids = _inserted(cursor)
         if not ids:
             return ids
-        if begins is not None and not texts.postgres:
+        if run is not None and not texts.postgres:
+            for some in _parted(ids):
+                cursor.execute(begin_runs(len(some)), [*run, *chain.from_iterable(some)])
+        elif begins is not None and not texts.postgres:
             cursor.execute(begin_assignation(), _beginning(connection, begins))
         for m2m in tracked.m2m:
             own = own_values(texts.own_link_fields[m2m.name], connection)
@@ -186,27 +225,35 @@ def _write(
     return ids
 
 
+def _parted(ids: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
+    """The first and last ids of the runs of entries without a gap, as many at once as a statement takes."""
+    firsts = range(ids[0], ids[-1] + 1, LONGEST)
+    for start in range(0, len(firsts), 400):
+        yield [(first, min(first + LONGEST - 1, ids[-1])) for first in firsts[start : start + 400]]
+
+
 def _inserted(cursor: Any) -> list[int]:
     """SQLite: the ids of what an INSERT ... SELECT has just put in; it has one writer, and counts ids up by one."""
     return list(range(cursor.lastrowid - cursor.rowcount + 1, cursor.lastrowid + 1))
 
 
-class RowUpdate(NamedTuple):
-    """The UPDATE of a ``save()``, its row's key being the last parameter, and what its entry is to say.
+#: Executes a statement of a ``save()`` and gives the cursor.
+Run = Callable[[str, Sequence[Any]], Any]
 
-    ``run`` executes a statement and gives the cursor.
+
+def write_with_update(
+    tracked: TrackedModel,
+    connection: BaseDatabaseWrapper,
+    run: Run,
+    sql: str,
+    params: Sequence[Any],
+    moment: Any,
+    by: Stamp,
+) -> bool:
+    """PostgreSQL: the UPDATE of a ``save()`` and its entry in one statement; returns whether it found its row.
+
+    The last one of ``params`` is the row's key.
     """
-
-    run: Callable[[str, Sequence[Any]], Any]
-    sql: str
-    params: Sequence[Any]
-    moment: Any
-    by: Stamp
-
-
-def write_with_update(tracked: TrackedModel, connection: BaseDatabaseWrapper, update: RowUpdate) -> bool:
-    """PostgreSQL: the UPDATE of a ``save()`` and its entry in one statement; returns whether it found its row."""
-    run, sql, params, moment, by = update
     texts, begins = statements(tracked, connection), _begins(connection, by.assignation_id)
     text = texts.update_with_entry(sql, tracked.record_unchanged, begins is not None)
     date = texts.date_field.get_db_prep_save(moment or timezone.now(), connection)
@@ -231,38 +278,48 @@ def _has_moved(tracked: TrackedModel, connection: BaseDatabaseWrapper, key: Any)
         return cursor.fetchone() is not None
 
 
-def write_behind_update(tracked: TrackedModel, connection: BaseDatabaseWrapper, update: RowUpdate) -> bool:
+def write_behind_update(
+    tracked: TrackedModel,
+    connection: BaseDatabaseWrapper,
+    run: Run,
+    sql: str,
+    params: Sequence[Any],
+    moment: Any,
+    by: Stamp,
+) -> bool:
     """SQLite: the UPDATE of a ``save()`` and its entry behind it; returns whether it found its row.
 
-    The driver itself runs the statements around the UPDATE: what Django's cursors and ``atomic()`` do for those who
-    watch a connection takes longer than SQLite takes to write an entry.
+    The last one of ``params`` is the row's key. The driver itself runs the statements around the UPDATE: what Django's
+    cursors and ``atomic()`` do for those who watch a connection takes longer than SQLite takes to write an entry.
     """
-    run, sql, params, moment, by = update
     texts, driver = statements(tracked, connection), connection.connection
-    alone, ids, begins = not connection.in_atomic_block, list[int](), None
+    alone, entry_id, begins = not connection.in_atomic_block, None, None
     with connection.wrap_database_errors:
+        cursor = driver.cursor()
         if alone:
             # It begins with a write, and so needs none of the modes that keep a reader from becoming a writer too late.
-            driver.execute("BEGIN")
+            cursor.execute("BEGIN")
         try:
             found = bool(run(sql, params).rowcount)
             if found:
                 now = connection.ops.adapt_datetimefield_value(timezone.now())
                 date = now if moment is None else texts.date_field.get_db_prep_save(moment, connection)
-                text = for_sqlite3(texts.insert("one", "~", keep=tracked.record_unchanged))
-                entry = driver.execute(text, [date, "~", *by.parameters, params[-1]])
-                if entry.rowcount:
-                    ids, begins = [entry.lastrowid], _begins(connection, by.assignation_id)
+                # An INSERT that looks at the latest entry itself reads its own table: SQLite then sets its rows aside.
+                if tracked.record_unchanged or cursor.execute(for_sqlite3(texts.has_moved()), params[-1:]).fetchone():
+                    text = for_sqlite3(texts.insert("one", "~", keep=True))
+                    cursor.execute(text, (date, "~", *by.parameters, params[-1]))
+                    if cursor.rowcount:
+                        entry_id, begins = cursor.lastrowid, _begins(connection, by.assignation_id)
                 if begins is not None:
-                    driver.execute(for_sqlite3(begin_assignation()), [begins, now])
+                    cursor.execute(for_sqlite3(begin_assignation()), (begins, now))
             if alone:
-                driver.execute("COMMIT")
+                cursor.execute("COMMIT")
         finally:
             if alone:
                 # Nothing is left to roll back after a commit.
                 driver.rollback()
-    if ids:
-        commits.wrote(connection, [(tracked.label, ids[0])], begins)
+    if entry_id is not None:
+        commits.wrote(connection, [(tracked.label, entry_id)], begins)
     return found
 
 
@@ -313,9 +370,9 @@ def _begins(connection: BaseDatabaseWrapper, assignation_id: str | None) -> str 
     """The assignation, if it needs a row of this process."""
     if assignation_id is None or commits.has_begun(connection, assignation_id):
         return None
-    return assignation_id if router.allow_migrate_model(connection.alias, Assignation) else None
+    return assignation_id if has_runs(connection) else None
 
 
-def _beginning(connection: BaseDatabaseWrapper, assignation_id: str) -> list[Any]:
-    """The parameters of ``begin_assignation()`` without links, and of ``begin_along()``."""
+def _beginning(connection: BaseDatabaseWrapper, assignation_id: str | None) -> list[Any]:
+    """The parameters of ``begin_assignation()`` without links, of ``begin_along()``, and the first ones of ``RUN``."""
     return [assignation_id, connection.ops.adapt_datetimefield_value(timezone.now())]

@@ -213,6 +213,7 @@ def test_command_counts_before_it_writes(dataset: Dataset) -> None:
             "changed": None,
             "deleted": None,
             "restored": None,
+            "detached": None,
             "dryRun": False,
         }
     ]
@@ -226,4 +227,5 @@ def test_command_tells_wrong_usage() -> None:
 
 
 def test_report_adds_up() -> None:
-    assert BaselineReport(model="a.b", created=1, changed=2, deleted=3, restored=9, dry_run=False).entries == 6
+    counts = {"created": 1, "changed": 2, "deleted": 3, "restored": 9, "detached": 9}
+    assert BaselineReport(model="a.b", dry_run=False, **counts).entries == 6

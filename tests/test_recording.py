@@ -178,7 +178,7 @@ def test_cascade_is_recorded_with_last_values_in_few_statements(dataset: Dataset
     assert rows(Project, "name") == [("-", "Cells")]
     last = Dataset.history.order_by("history_id").last()
     assert (last.history_type, last.title, [link.tag.name for link in last.tags.all()]) == ("-", "Plate 1", ["red"])
-    inserts = [q for q in few.captured_queries if q["sql"].startswith("INSERT")]
+    inserts = [q for q in few.captured_queries if "INSERT INTO" in q["sql"]]
     assert len(inserts) == 4  # three models, and one tracked many-to-many
 
 
@@ -247,6 +247,11 @@ def test_rolled_back_change_leaves_no_row() -> None:
     assert not Assignation.objects.exists()
 
 
+def describe(project: Project, description: str) -> None:
+    project.description = description
+    project.save()
+
+
 @pytest.mark.parametrize("when", ["in the same transaction", "in another one"])
 def test_an_assignation_has_its_row_whatever_a_savepoint_by_hand_took_back(when: str, project: Project) -> None:
     """Django drops no callbacks with a savepoint that it has not set itself."""
@@ -254,11 +259,11 @@ def test_an_assignation_has_its_row_whatever_a_savepoint_by_hand_took_back(when:
         with transaction.atomic():
             savepoint = connection.savepoint()
             assert savepoint is not None
-            Project.objects.update(description="taken back")
+            describe(project, "taken back")
             connection.savepoint_rollback(savepoint)
             if when == "in the same transaction":
-                Project.objects.update(description="kept")
-        Project.objects.update(description="later")
+                describe(project, "kept")
+        describe(project, "later")
     assert Assignation.objects.filter(assignation_id="work").count() == 1
 
 

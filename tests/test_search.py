@@ -33,8 +33,9 @@ def tracked(model: Any) -> TrackedModel:
 def each(scope: Scope, model: Any, keys: list[Any], parts: Any = None, **kwargs: Any) -> list[list[Found]]:
     """What is found for each object, by its primary key."""
     rows = [scope.entries(tracked(model))] if parts is None else parts
+    searches = [Search(tracked(model), some) for some in rows]
     found: list[list[Found]] = [[] for _ in keys]
-    for hit in find_each(scope, tracked(model), "id", keys, rows, **kwargs):
+    for hit in find_each(scope, tracked(model), "id", keys, searches, **kwargs):
         found[hit.place].append(hit.found)
     return found
 

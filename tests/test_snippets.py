@@ -26,6 +26,7 @@ from django.contrib import admin as django_admin
 from django.contrib.auth.models import Group, Permission, User
 from django.core.checks import run_checks
 from django.core.management import load_command_class
+from django.db.models import Q
 from django.test import RequestFactory, override_settings
 from django.utils import timezone
 from graphql import build_schema, parse, validate
@@ -35,9 +36,11 @@ from example_schema.models import Dataset, Project, Tag
 from example_schema.schema import schema as example
 from koherent import timeline
 from koherent.admin import KoherentAdmin
+from koherent.errors import BadInput
 from koherent.middleware import AuditMiddleware
 from koherent.policy import Policy, Viewer, scope_for
 from koherent.revert import RevertStatus
+from koherent.runs import entries_where
 from tests import celery_project
 from tests.graphql.asking import context
 from tests.snippets import DOCS, PAGES, ROOT, Snippet, run, snippets
@@ -224,6 +227,14 @@ def test_erasure(dataset: Dataset, admin: User) -> None:
     assert set(Dataset.history.values_list("title", flat=True)) == {""}
     entry: Any = Tag.history.filter(name="by ada").earliest("history_id")
     assert (entry.actor_name, entry.metadata) == ("[erased]", {"email": "[erased]"})
+
+
+def test_storage(dataset: Dataset) -> None:
+    Dataset.objects.bulk_create(Dataset(project=dataset.project, title=f"{number}") for number in range(30))
+    found: Any = run("storage.md")
+    assert set(found["tidied"].values_list("title", flat=True)) == {"North", "North reef"}
+    with pytest.raises(BadInput):
+        entries_where(User, Q())
 
 
 def test_feed(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -12,11 +13,13 @@ from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
 from django.db.models import Q
 from django.db.models.functions import Cast
 
-from koherent import locks
+from koherent import locks, runs
 from koherent.context import current_audit, erasure_audit
 from koherent.erasure.entries import write_entry
 from koherent.errors import BadInput
 from koherent.registry import TrackedModel, tracked_on
+from koherent.timeline.cursors import Position
+from koherent.timeline.search import KEY
 
 BATCH = 5_000
 
@@ -85,6 +88,8 @@ def erase_actor(
 class _Actor:
     def __init__(self, key: str, using: str, dry_run: bool) -> None:
         self.key, self.using, self.dry_run = key, using, dry_run
+        #: The entries of the person, as far as they know an actor.
+        self.named = Q(actor_id=key)
         #: The erasure's own entry in each table.
         self.own: dict[TrackedModel, int] = {}
         accounts: Any = get_user_model()
@@ -110,23 +115,26 @@ class _Actor:
             found.add(str(getattr(plain, plain.get_email_field_name(), "") or ""))
             found.add(str(plain.get_full_name()) if hasattr(plain, "get_full_name") else "")
         for tracked in tracked_on(self.using):
-            written = self._history(tracked).filter(actor_id=self.key).order_by()
+            written = self._history(tracked).filter(runs.having(tracked, self.using, self.named)).order_by()
             found.update(written.values_list("actor_name", flat=True).distinct())
         return frozenset(name for name in found if name and name.strip() and name != ERASED_NAME)
 
     def clear(self, tracked: TrackedModel) -> int:
         """The person as actor of a model's entries."""
-        own = Q(actor_id=self.key) & ~Q(actor_name=ERASED_NAME)
-        own |= Q(actor_id=self.key, actor_name=None) | Q(actor_id=self.key, history_user_id__isnull=False)
-        if self.pk is not None:
-            # Rows from before koherent have no other name of the account.
-            own |= Q(history_user_id=self.pk, actor_id__isnull=True)
-        rows = self._history(tracked).filter(own)
+        left = ~Q(actor_name=ERASED_NAME) | Q(actor_name=None) | Q(history_user_id__isnull=False)
+        rows = self._history(tracked).filter(left)
+        # Rows from before koherent have no other name of the account.
+        old = [] if self.pk is None else [Q(history_user_id=self.pk, actor_id__isnull=True)]
+        every = rows.filter(runs.having(tracked, self.using, self.named, *old))
         if self.dry_run:
-            return int(rows.count())
-        self._say(tracked, rows.order_by("-pk").values_list(tracked.pk_attname, flat=True).first())
+            return int(every.count())
+        self._say(tracked, every.order_by("-pk").values_list(tracked.pk_attname, flat=True).first())
+        # One after the other, each chunk from an index: ``having()`` would read all of them for each chunk.
+        chunks = [self._alone(tracked, rows), *(self._chunks(rows.filter(of)) for of in old)]
+        for first, last in runs.ranges(tracked, self.using, self.named):
+            chunks.append(self._chunks(rows.filter(self.named, in_run=True, pk__gte=first, pk__lte=last)))
         cleared = 0
-        for ids in self._chunks(rows):
+        for ids in chain.from_iterable(chunks):
             self._unname(tracked, ids)
             cleared += len(ids)
         return cleared
@@ -170,6 +178,15 @@ class _Actor:
                     self._history(tracked).bulk_update(changed, ["metadata"], batch_size=500)
             replaced += len({row.pk for row in changed} - {self.own.get(tracked)})
         return replaced
+
+    def _alone(self, tracked: TrackedModel, rows: Any) -> Iterator[list[int]]:
+        """The person's entries that are in no run, in the order of their index."""
+        rows = rows.filter(self.named, in_run=False).order_by(*KEY)
+        page = rows
+        while found := list(page.values_list(*KEY)[:BATCH]):
+            yield [history_id for _, history_id in found]
+            date, last = found[-1]
+            page = rows.filter(Position(date, tracked.label, last).newer(tracked.label))
 
     def _chunks(self, rows: Any) -> Iterator[list[int]]:
         last = 0

@@ -24,14 +24,21 @@ from django.db.migrations.recorder import MigrationRecorder
 from koherent.conf import settings
 from koherent.errors import BadCursor, CursorExpired
 from koherent.feed.sealing import seal, unseal
-from koherent.models import Pruned
+from koherent.models import Assignation, Pruned
 from koherent.registry import TrackedModel, tracked_on
+from koherent.runs import has_runs
+from koherent.statements import LONGEST
 
 VERSION = 1
 MAX_CURSOR = 65_536
 CLOCK_SKEW = 300
 _DAY = 86_400
 _SNAPSHOT = re.compile(r"([0-9]{1,19}):([0-9]{1,19}):((?:[0-9]{1,19}(?:,[0-9]{1,19})*)?)", re.ASCII)
+#: True of positions that the second snapshot sees and the first does not. Parameters: a lower and an upper bound, both.
+_BETWEEN = (
+    "position >= %s AND position < %s AND NOT pg_visible_in_snapshot(position::text::xid8, %s::pg_snapshot) "
+    "AND pg_visible_in_snapshot(position::text::xid8, %s::pg_snapshot)"
+)
 
 
 class Key(NamedTuple):
@@ -223,7 +230,7 @@ def current_position(using: str = DEFAULT_DB_ALIAS) -> Position:
     connection = connections[using]
     position = Position(database=identity(using), time=int(time.time()))
     if connection.vendor == "postgresql":
-        return replace(position, snapshot=_snapshot(connection))
+        return replace(position, snapshot=_snapshot(connection)[0])
     return replace(position, ids=_last_ids(connection))
 
 
@@ -232,15 +239,28 @@ def current_cursor(using: str = DEFAULT_DB_ALIAS) -> str:
     return current_position(using).cursor
 
 
-def _snapshot(connection: BaseDatabaseWrapper) -> Snapshot:
+def _snapshot(
+    connection: BaseDatabaseWrapper, labels: Sequence[str] = (), since: int = 0
+) -> tuple[Snapshot, list[str]]:
+    """The snapshot of now, and which of the models have runs in it whose position is ``since`` or above."""
+    columns, params = "pg_current_snapshot()::text, pg_current_xact_id_if_assigned()::text", list[Any]()
+    if labels:
+        last = f"SELECT MAX(position) FROM {_runs(connection)} WHERE model = label"
+        columns += f", ARRAY(SELECT label FROM unnest(%s::text[]) label WHERE ({last}) >= %s)"
+        params = [list(labels), since]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_current_snapshot()::text, pg_current_xact_id_if_assigned()::text")
-        text, own = cursor.fetchone()
+        cursor.execute(f"SELECT {columns}", params)
+        text, own, *found = cursor.fetchone()
     snapshot = Snapshot.parse(text)
     # A snapshot leaves out the transaction that takes it, which may still write more.
     if own is not None and int(own) < snapshot.xmax:
-        return replace(snapshot, xmin=min(snapshot.xmin, int(own)), running=snapshot.running | {int(own)})
-    return snapshot
+        running = snapshot.running | {int(own)}
+        snapshot = replace(snapshot, xmin=min(snapshot.xmin, int(own)), running=running)
+    return snapshot, found[0] if found else []
+
+
+def _runs(connection: BaseDatabaseWrapper) -> str:
+    return connection.ops.quote_name(Assignation._meta.db_table)
 
 
 def _last_ids(connection: BaseDatabaseWrapper) -> dict[str, int]:
@@ -284,29 +304,24 @@ def read_kept(position: Position, limit: int, using: str = DEFAULT_DB_ALIAS) -> 
 def _read_snapshots(connection: BaseDatabaseWrapper, start: Position, seen: Snapshot, limit: int) -> Batch:
     now = int(time.time())
     fresh = start.until is None or start.key is None
-    until = _snapshot(connection) if start.until is None else start.until
+    models, since = tracked_on(connection.alias), max(seen.xmin, 1)
+    labels = [tracked.label for tracked in models] if has_runs(connection) else []
+    # Mostly nobody has written a run since, and to plan for those of all models takes longer than to ask.
+    until, in_runs = _snapshot(connection, labels, since) if start.until is None else (start.until, labels)
     end = replace(start, snapshot=until, until=None, key=None, time=now if fresh else start.time)
-    models = tracked_on(connection.alias)
     if until == seen or not models:
         return Batch((), end, more=not fresh)
-    selects: list[str] = []
-    params: list[Any] = []
-    for tracked in models:
-        where, values = _after(start.key, tracked.label)
-        selects.append(
-            f"(SELECT CAST(%s AS text) AS label, position, history_id, "
-            f"CAST({_pk(connection, tracked)} AS text) AS object FROM {_table(connection, tracked)} "
-            f"WHERE position >= %s AND position < %s "
-            f"AND NOT pg_visible_in_snapshot(position::text::xid8, %s::pg_snapshot) "
-            f"AND pg_visible_in_snapshot(position::text::xid8, %s::pg_snapshot){where} "
-            f"ORDER BY position, history_id LIMIT %s)"
-        )
-        params += [tracked.label, max(seen.xmin, 1), until.xmax, str(seen), str(until), *values, limit + 1]
+    between = (since, until.xmax, str(seen), str(until))
+    selects = [_read_alone(connection, tracked, between, start.key, limit + 1) for tracked in models]
+    selects += [
+        _read_runs(connection, tracked, between, start.key, limit + 1) for tracked in models if tracked.label in in_runs
+    ]
+    union = " UNION ALL ".join(sql for sql, _ in selects)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT position, label, history_id, object FROM ({' UNION ALL '.join(selects)}) entries "
+            f"SELECT position, label, history_id, object FROM ({union}) entries "
             f'ORDER BY position, label COLLATE "C", history_id LIMIT %s',
-            [*params, limit + 1],
+            [*(value for _, params in selects for value in params), limit + 1],
         )
         rows = cursor.fetchall()
     more, rows = len(rows) > limit, rows[:limit]
@@ -342,12 +357,51 @@ def _in_object_order(keys: Sequence[Key], objects: Sequence[str]) -> list[tuple[
     return [next(queues[owner]) for owner in owners]
 
 
-def _after(key: Key | None, label: str) -> tuple[str, list[int]]:
-    """The condition for one table's rows beyond ``key``."""
+def _read_alone(
+    connection: BaseDatabaseWrapper, tracked: TrackedModel, between: Sequence[Any], key: Key | None, limit: int
+) -> tuple[str, list[Any]]:
+    """The first entries of a model that are in no run, with the parameters."""
+    where, values = _after(key, tracked.label, "history_id")
+    sql = (
+        f"(SELECT CAST(%s AS text) AS label, position, history_id, "
+        f"CAST({_pk(connection, tracked)} AS text) AS object FROM {_table(connection, tracked)} "
+        f"WHERE NOT in_run AND {_BETWEEN}{where} ORDER BY position, history_id LIMIT %s)"
+    )
+    return sql, [tracked.label, *between, *values, limit]
+
+
+def _read_runs(
+    connection: BaseDatabaseWrapper, tracked: TrackedModel, between: Sequence[Any], key: Key | None, limit: int
+) -> tuple[str, list[Any]]:
+    """The first entries of a model's runs, and fewer than as many again, with the parameters.
+
+    ``WITH TIES`` takes in all that was read of the last run, so that only runs need an order and PostgreSQL walks them
+    until it has enough. It cannot guess how many are waiting, and to sort entries would begin all of them.
+    """
+    where, values, past = "", list[int](), (0, 0)
+    if key is not None:
+        # A run may begin before the key and end behind it.
+        where, values = _after(key._replace(history_id=key.history_id - LONGEST), tracked.label, "first_id")
+        past = (key.transaction, key.history_id + 1) if key.label == tracked.label else past
+    # What is not out of the feed, at 0, has the position of its run: one that PostgreSQL would take for a rare one.
+    sql = (
+        f"(SELECT CAST(%s AS text) AS label, r.position, e.history_id, e.object "
+        f"FROM (SELECT position, first_id, last_id FROM {_runs(connection)} "
+        f"WHERE model = %s AND {_BETWEEN}{where} ORDER BY position, first_id) r "
+        f"CROSS JOIN LATERAL (SELECT history_id, CAST({_pk(connection, tracked)} AS text) AS object "
+        f"FROM {_table(connection, tracked)} WHERE in_run AND position <> 0 "
+        f"AND history_id BETWEEN GREATEST(r.first_id, CASE r.position WHEN %s THEN %s END) AND r.last_id "
+        f"ORDER BY history_id LIMIT %s) e ORDER BY r.position, r.first_id FETCH FIRST %s ROWS WITH TIES)"
+    )
+    return sql, [tracked.label, tracked.label, *between, *values, *past, limit, limit]
+
+
+def _after(key: Key | None, label: str, id: str) -> tuple[str, list[int]]:
+    """The condition for one table's rows beyond ``key``; ``id`` is the column that ``history_id`` is compared with."""
     if key is None:
         return "", []
     if label == key.label:
-        return " AND (position, history_id) > (%s, %s)", [key.transaction, key.history_id]
+        return f" AND (position, {id}) > (%s, %s)", [key.transaction, key.history_id]
     return f" AND position {'>' if label < key.label else '>='} %s", [key.transaction]
 
 

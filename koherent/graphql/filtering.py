@@ -2,6 +2,7 @@
 
 import strawberry
 import strawberry_django
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Exists, OuterRef, Q
 from strawberry_django.utils.typing import get_django_definition
 
@@ -11,6 +12,17 @@ from koherent.graphql.errors import coded
 from koherent.graphql.inputs import HistoryFilter
 from koherent.graphql.requests import viewer_of
 from koherent.policy import scope_for
+from koherent.registry import TrackedModel
+from koherent.runs import having
+from koherent.timeline.filters import Filters, Selected
+
+
+def _condition(tracked: TrackedModel, filters: Filters, selected: Selected) -> Q:
+    """What the entries have to be; where that names few of them, so that a database may begin with the entries."""
+    rare = filters.users is not None or filters.apps is not None or filters.assignation_id is not None
+    if rare and not selected.of_object:
+        return having(tracked, DEFAULT_DB_ALIAS, selected.whole)
+    return selected.whole
 
 
 @strawberry.input(description="Filters objects by their history.")
@@ -32,9 +44,10 @@ class HistoryFilterMixin:
             )
         try:
             scope = scope_for(viewer_of(info))
-            selected = [some for some in value.to_filters().resolve(scope) if some.tracked is tracked]
+            filters = value.to_filters()
+            selected = [some for some in filters.resolve(scope) if some.tracked is tracked]
         except KoherentError as error:
             raise coded(error) from error
         rows = scope.entries(tracked)
-        rows = rows.filter(selected[0].whole) if selected else rows.none()
+        rows = rows.filter(_condition(tracked, filters, selected[0])) if selected else rows.none()
         return Q(Exists(rows.filter(**{tracked.pk_attname: OuterRef(f"{prefix}pk")})))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from django.db import DEFAULT_DB_ALIAS, models, router, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
@@ -17,6 +17,7 @@ from koherent.feed.cursor import identity
 from koherent.models import Assignation, Pruned
 from koherent.registry import TrackedModel, tracked_on
 from koherent.retention.rules import ObjectHistory, Row
+from koherent.runs import runs_with_entry
 
 BATCH = 5_000
 COLUMNS = ("history_id", "history_date", "history_type", "origin", "position", "assignation_id")
@@ -24,6 +25,11 @@ COLUMNS = ("history_id", "history_date", "history_type", "origin", "position", "
 #: Old enough that neither an open transaction nor a process that remembers the row (``commits.REMEMBER_SECONDS``)
 #: relies on it.
 ASSIGNATION_AGE = dt.timedelta(days=1)
+
+#: What makes the row of a run one of its assignation only.
+NO_RUN = dict.fromkeys(
+    ("model", "first_id", "last_id", "history_date", "history_type", "app", "actor_id", "position"), None
+)
 
 logger = logging.getLogger("koherent")
 Progress = Callable[[int], None]
@@ -79,11 +85,12 @@ def prune(
         raise BadInput("keep is 0 or more.")
     fed = timezone.now() - dt.timedelta(days=settings().feed_retention_days)
     cutoff = fed if before is None else min(before, fed)
-    reports = tuple(
-        _Prune(tracked, using, cutoff, keep or 0, dry_run, progress).run() for tracked in registry.chosen(models, using)
-    )
+    pruned = registry.chosen(models, using)
+    reports = tuple(_Prune(tracked, using, cutoff, keep or 0, dry_run, progress).run() for tracked in pruned)
     assignations = None
     if not dry_run:
+        for tracked in pruned:
+            _forget_runs(tracked, using, cutoff)
         assignations = _prune_assignations(using, min(fed, timezone.now() - ASSIGNATION_AGE))
     report = PruneReport(cutoff=cutoff, dry_run=dry_run, models=reports, assignations=assignations)
     if not dry_run:
@@ -179,22 +186,39 @@ class _Prune:
             rows.update(pruned_at=timezone.now())
 
 
+def _forget_runs(tracked: TrackedModel, using: str, cutoff: dt.datetime) -> None:
+    """Take away a model's runs, dated before ``cutoff``, that have no entry left; their assignations keep the rows."""
+    runs = runs_with_entry(tracked, using).filter(history_date__lt=cutoff).order_by("history_date", "first_id")
+    rows = page = runs.values_list("pk", "entry", "history_date", "first_id")
+    while found := list(page[:BATCH]):
+        empty = Assignation.objects.using(using).filter(pk__in=[pk for pk, entry, _, _ in found if entry is None])
+        empty.filter(assignation_id=None).delete()
+        empty.update(**NO_RUN)
+        date, first = found[-1][2:]
+        # The first condition is implied by the second; it lets the index be entered at the right place.
+        page = rows.filter(Q(history_date__gt=date) | Q(first_id__gt=first), history_date__gte=date)
+
+
 def _prune_assignations(using: str, horizon: dt.datetime) -> int:
-    """Delete the rows, older than ``horizon``, of assignations that have no entry in any model; returns how many."""
+    """Delete the rows, older than ``horizon``, of assignations that have no entry in any model; returns how many.
+
+    A run is taken for entries: when it has none, the prune of its model sees to it.
+    """
     if not router.allow_migrate_model(using, Assignation):
         return 0
+    assignations = Assignation.objects.using(using).order_by()
+    alone = [tracked.history_model._base_manager.using(using).filter(in_run=False) for tracked in tracked_on(using)]
     deleted = 0
     for keys in _assignation_chunks(using, horizon):
-        empty = Assignation.objects.using(using).filter(pk__in=keys)
-        for tracked in tracked_on(using):
-            own = tracked.history_model._base_manager.using(using).filter(assignation_id=OuterRef("assignation_id"))
-            empty = empty.filter(~Exists(own))
+        empty = assignations.filter(pk__in=keys)
+        for entries in (*alone, assignations.filter(model__isnull=False)):
+            empty = empty.filter(~Exists(entries.filter(assignation_id=OuterRef("assignation_id"))))
         deleted += empty.delete()[0]
     return deleted
 
 
 def _assignation_chunks(using: str, horizon: dt.datetime) -> Iterator[list[int]]:
-    rows = Assignation.objects.using(using).filter(started_at__lt=horizon).order_by("pk")
+    rows = Assignation.objects.using(using).filter(model=None, started_at__lt=horizon).order_by("pk")
     last = 0
     while keys := list(rows.filter(pk__gt=last).values_list("pk", flat=True)[:BATCH]):
         yield keys

@@ -7,7 +7,7 @@ from koherent.revert.apply import Request, run
 from koherent.revert.authorise import Guard
 from koherent.revert.plan import assignation_plan, entry_plan, objects_of
 from koherent.revert.types import Key, Progress, Report, RevertPolicy
-from koherent.revert.versions import Versions
+from koherent.revert.versions import Versions, in_assignation
 
 
 def revert_to(
@@ -84,7 +84,7 @@ def revert_assignation(
     if scope is not None:
         visible = {tracked: count for tracked, count in objects.items() if tracked in scope.models}
         if scope.hides_rows:
-            own = {t: scope.entries(t).filter(assignation_id=assignation_id).order_by() for t in visible}
+            own = {t: scope.entries(t).filter(in_assignation(t, assignation_id)).order_by() for t in visible}
             visible = {t: rows.values(t.pk_attname).distinct().count() for t, rows in own.items()}
     if not any(visible.values()):
         raise NotFound("No such assignation.")

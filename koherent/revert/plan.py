@@ -25,7 +25,7 @@ from koherent.revert.steps import Planned
 from koherent.revert.types import Progress
 from koherent.revert.validity import check_clean
 from koherent.revert.values import BATCH, all_rows, batches, concrete
-from koherent.revert.versions import Versions
+from koherent.revert.versions import Versions, in_assignation
 
 # SQLite takes so many parts of a UNION, and more.
 UNION = 100
@@ -74,7 +74,7 @@ def objects_of(assignation_id: str) -> dict[TrackedModel, int]:
     for models in batches(here, UNION):
         counts = [
             all_rows(tracked.history_model)
-            .filter(assignation_id=assignation_id)
+            .filter(in_assignation(tracked, assignation_id))
             .order_by()
             .values("assignation_id")
             .annotate(objects=Count(tracked.pk_attname, distinct=True))

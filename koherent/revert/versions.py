@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from django.db import models
+from django.db import DEFAULT_DB_ALIAS, models
 
-from koherent import diff
+from koherent import diff, runs
 from koherent.errors import NotFound
 from koherent.registry import TrackedModel
 from koherent.revert.links import read_links
@@ -35,6 +35,11 @@ class Version:
             if not isinstance(name, str):
                 found.setdefault(name[0], {})[name[1]] = value
         return found
+
+
+def in_assignation(tracked: TrackedModel, assignation_id: str) -> models.Q:
+    """The condition that gives an assignation's entries of a model."""
+    return runs.having(tracked, DEFAULT_DB_ALIAS, models.Q(assignation_id=assignation_id))
 
 
 class Versions:
@@ -71,10 +76,10 @@ class Versions:
 
     def batches_of(self, assignation_id: str) -> Iterator[list[int]]:
         """The history ids of an assignation's entries, those of one object together, so many objects at a time."""
-        own = self.rows.filter(assignation_id=assignation_id).order_by().values_list(self.tracked.pk_attname, "pk")
+        own = self.rows.filter(in_assignation(self.tracked, assignation_id)).order_by()
         batch: list[int] = []
         last, objects = None, 0
-        for pk, history_id in sorted(own):
+        for pk, history_id in sorted(own.values_list(self.tracked.pk_attname, "pk")):
             if pk != last:
                 if objects == BATCH:
                     yield batch
@@ -94,7 +99,7 @@ class Versions:
             **{self.tracked.pk_attname: models.OuterRef(self.tracked.pk_attname)},
             history_id__lt=models.OuterRef("history_id"),
         )
-        own = self.rows.filter(assignation_id=assignation_id) if ids is None else self.rows.filter(pk__in=ids)
+        own = self.rows.filter(in_assignation(self.tracked, assignation_id) if ids is None else models.Q(pk__in=ids))
         own = own.annotate(koherent_before=models.Subquery(before.order_by("-history_id").values("history_id")[:1]))
         objects: dict[Any, list[Version]] = {}
         versions: dict[int, Version] = {}

@@ -12,6 +12,8 @@ from django.db.models.functions import Coalesce
 from koherent.errors import BadCursor
 from koherent.models import Assignation
 from koherent.policy import Scope
+from koherent.registry import TrackedModel
+from koherent.runs import runs_of
 from koherent.timeline.cursors import decode_cursor, encode_cursor, is_id
 from koherent.timeline.entries import EntryUser, deleted_actors
 from koherent.timeline.filters import storable
@@ -85,29 +87,35 @@ def assignations(
     """
     size = page_size(first)
     place = None if after is None else _decode(after)
-    rows = Assignation.objects.using(DEFAULT_DB_ALIAS)
-    # Scalar subqueries, because PostgreSQL may make a hash of all that an EXISTS could ask for: of the whole history.
-    seen = [
-        Subquery(
-            scope.entries(tracked).filter(assignation_id=OuterRef("assignation_id")).values("history_id")[:1],
-            output_field=BigIntegerField(),
-        )
-        for tracked in scope.models
-    ]
+    rows = Assignation.objects.using(DEFAULT_DB_ALIAS).filter(assignation_id__isnull=False)
+    seen = [subquery for tracked in scope.models for subquery in _seen(scope, tracked)]
     # Two transactions may begin the same assignation at once: the older row counts.
     same = rows.filter(assignation_id=OuterRef("assignation_id")).order_by().values("assignation_id")
-    listed = rows.alias(
-        seen=seen[0] if len(seen) == 1 else Coalesce(*seen), oldest=Subquery(same.values(oldest=Min("id")))
-    ).filter(oldest=F("id"), seen__isnull=False)
+    listed = rows.alias(seen=Coalesce(*seen), oldest=Subquery(same.values(oldest=Min("id")))).filter(
+        oldest=F("id"), seen__isnull=False
+    )
     older = listed if place is None else listed.filter(pk__lt=place)
     found = list(older.order_by("-pk").values_list("pk", "assignation_id")[: size + 1])
-    shown = found[:size]
+    shown = [(pk, id) for pk, id in found[:size] if id is not None]
     infos = _details(scope, [id for _, id in shown], parts)
     return AssignationPage(
         items=[replace(infos[id], cursor=_encode(pk)) for pk, id in shown if id in infos],
         has_next_page=len(found) > size,
         has_previous_page=parts.previous and place is not None and listed.filter(pk__gte=place)[:1].exists(),
     )
+
+
+def _seen(scope: Scope, tracked: TrackedModel) -> list[Subquery]:
+    """Subqueries of ``Assignation`` that give a visible entry of a model, alone or in a run, each NULL without one.
+
+    Scalar ones, because PostgreSQL may make a hash of all that an EXISTS could ask for: of the whole history.
+    """
+    rows, own = scope.entries(tracked), OuterRef("assignation_id")
+    within = {"history_id__gte": OuterRef("first_id"), "history_id__lte": OuterRef("last_id")}
+    entry = Subquery(rows.filter(in_run=True, **within).values("history_id")[:1])
+    runs = runs_of(tracked, DEFAULT_DB_ALIAS).filter(assignation_id=own).alias(entry=entry).filter(entry__isnull=False)
+    alone = rows.filter(assignation_id=own, in_run=False).values("history_id")[:1]
+    return [Subquery(found, output_field=BigIntegerField()) for found in (alone, runs.values("first_id")[:1])]
 
 
 def _encode(pk: int) -> str:
@@ -154,13 +162,11 @@ def _add_people(scope: Scope, about: dict[str, dict[str, Any]], accounts: bool) 
 def _add_reverts(scope: Scope, about: dict[str, dict[str, Any]]) -> None:
     rows = Assignation.objects.using(DEFAULT_DB_ALIAS).order_by("pk")
     undone: dict[str, tuple[str | None, str | None]] = {}
-    for id, reverts, entry in rows.filter(assignation_id__in=about).values_list(
-        "assignation_id", "reverts", "reverts_entry"
-    ):
-        undone.setdefault(id, (reverts, entry))
+    for row in rows.filter(assignation_id__in=about):
+        undone.setdefault(str(row.assignation_id), (row.reverts, row.reverts_entry))
     undoing: dict[str, list[str]] = {id: [] for id in about}
     for id, reverts in rows.filter(reverts__in=about).values_list("assignation_id", "reverts"):
-        if reverts is not None and id not in undoing[reverts]:
+        if id is not None and reverts is not None and id not in undoing[reverts]:
             undoing[reverts].append(id)
     others = {id for reverting in undoing.values() for id in reverting} | {r for r, _ in undone.values() if r}
     shown = spans(scope, sorted(others))

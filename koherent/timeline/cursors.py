@@ -30,7 +30,7 @@ class _Pair(Func):
 
 
 class _Beyond(Lookup):
-    """``(history_date, history_id) < (date, id)``, or with another operator.
+    """``(history_date, history_id) < (date, id)``, or with another operator, or another column for the id.
 
     Unlike its spelling with OR, PostgreSQL enters the index at exactly this place, also among a million rows of one
     time, as a bulk write leaves them; SQLite enters it at the time, and passes over rows of that time. A look-up,
@@ -39,8 +39,8 @@ class _Beyond(Lookup):
 
     prepare_rhs = False
 
-    def __init__(self, operator: str, date: Any, history_id: Any) -> None:
-        super().__init__(_Pair(F("history_date"), F("history_id")), _Pair(date, history_id))
+    def __init__(self, column: str, operator: str, date: Any, history_id: Any) -> None:
+        super().__init__(_Pair(F("history_date"), F(column)), _Pair(date, history_id))
         self.operator = operator
 
     @property
@@ -80,20 +80,24 @@ class Position:
                     raise BadCursor("This is no cursor of a history.") from error
         raise BadCursor("This is no cursor of a history.")
 
-    def older(self, label: str, *, inclusive: bool = False) -> Q:
-        """The entries of a model that come after this place, newest first; ``inclusive``: and the one at it."""
+    def older(self, label: str, *, inclusive: bool = False, runs: bool = False) -> Q:
+        """The entries of a model that come after this place, newest first; ``inclusive``: and the one at it.
+
+        ``runs``: the runs that have such entries.
+        """
         if label != self.label:
             return Q(history_date__lte=self.date) if label < self.label else Q(history_date__lt=self.date)
-        return self._beyond("<=" if inclusive else "<")
+        return self._beyond("first_id" if runs else "history_id", "<=" if inclusive else "<")
 
-    def newer(self, label: str, *, inclusive: bool = False) -> Q:
-        """The entries of a model that come before this place, newest first; ``inclusive``: and the one at it."""
+    def newer(self, label: str, *, inclusive: bool = False, runs: bool = False) -> Q:
+        """The entries of a model that come before this place, newest first; ``inclusive`` and ``runs`` as above."""
         if label != self.label:
             return Q(history_date__gte=self.date) if label > self.label else Q(history_date__gt=self.date)
-        return self._beyond(">=" if inclusive else ">")
+        return self._beyond("last_id" if runs else "history_id", ">=" if inclusive else ">")
 
-    def _beyond(self, operator: str) -> Q:
-        return Q(_Beyond(operator, Value(self.date, DateTimeField()), Value(self.history_id, BigIntegerField())))
+    def _beyond(self, column: str, operator: str) -> Q:
+        date, history_id = Value(self.date, DateTimeField()), Value(self.history_id, BigIntegerField())
+        return Q(_Beyond(column, operator, date, history_id))
 
 
 # ``json.dumps()`` makes an encoder for each call that asks for separators of its own.

@@ -54,13 +54,13 @@ class Filters:
             raise BadFilter("objectId needs exactly one model.", field="objectId")
         tracked = chosen[0]
         own = Q(**{tracked.pk_attname: object_key(tracked, self.object_id)})
-        return [Selected(tracked, condition & own, lists, spread)]
+        return [Selected(tracked, condition & own, lists, spread, of_object=True)]
 
     def _condition(self) -> Q:
         condition = Q()
         if self.assignation_id is not None:
             known = storable(self.assignation_id)
-            condition &= Q(assignation_id=self.assignation_id) if known else Q(history_id__in=[])
+            condition &= Q(assignation_id=self.assignation_id) if known else Q(pk__in=[])
         if self.assigned is not None:
             condition &= Q(assignation_id__isnull=not self.assigned)
         since = None if self.since is None else moment(self.since, "since")
@@ -99,12 +99,14 @@ class Selected:
     """What a filter selects of one model: ``condition``, and for each column of ``lists`` one of its values.
 
     ``spread``: alternatives that say together what the condition says anyway, for the sake of an index.
+    ``of_object``: the condition names an object; else it is about what runs know, too (``koherent.runs``).
     """
 
     tracked: TrackedModel
     condition: Q
     lists: dict[str, list[str]]
     spread: list[Q]
+    of_object: bool = False
 
     @property
     def whole(self) -> Q:

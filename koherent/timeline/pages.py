@@ -1,24 +1,31 @@
 """Browsing: pages, counts, single entries and the entry in force at a time."""
 
 import datetime as dt
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from django.core.exceptions import EmptyResultSet
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Q
 
 from koherent.conf import settings
 from koherent.errors import BadPage, HistoryPruned, LimitExceeded
 from koherent.policy import Scope
+from koherent.runs import runs_of
 from koherent.timeline.cursors import Position
 from koherent.timeline.entries import EVERYTHING, Entry, Wanted, load, materialise
 from koherent.timeline.filters import Filters, Selected, moment, object_key, tracked_or_bad
 from koherent.timeline.past import is_creation
-from koherent.timeline.search import Found, Search, find, find_rows
+from koherent.timeline.search import Found, Search, find, find_rows, parts_of
 
 NO_FILTERS = Filters()
+
+
+class Bound(Protocol):
+    """Which entries of a model, given its label, are wanted, or with ``runs`` which runs have such; None: none."""
+
+    def __call__(self, label: str, *, runs: bool = False) -> Q | None:
+        """The condition."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,18 +75,18 @@ class Window:
         end = None if before is None else Position.decode(before)
         return cls(size, last is not None, start, end)
 
-    def within(self, label: str) -> Q:
-        """The entries of a model between the cursors."""
-        inside = Q() if self.start is None else self.start.older(label)
-        return inside if self.end is None else inside & self.end.newer(label)
+    def within(self, label: str, *, runs: bool = False) -> Q:
+        """The entries of a model between the cursors, or the ``runs`` that have such entries."""
+        inside = Q() if self.start is None else self.start.older(label, runs=runs)
+        return inside if self.end is None else inside & self.end.newer(label, runs=runs)
 
-    def ahead(self, label: str) -> Q | None:
-        """The entries of a model that the cursor at the start leaves out; None without one."""
-        return None if self.start is None else self.start.newer(label, inclusive=True)
+    def ahead(self, label: str, *, runs: bool = False) -> Q | None:
+        """The entries of a model that the cursor at the start leaves out, or the runs; None without one."""
+        return None if self.start is None else self.start.newer(label, inclusive=True, runs=runs)
 
-    def behind(self, label: str) -> Q | None:
-        """The entries of a model that the cursor at the end leaves out; None without one."""
-        return None if self.end is None else self.end.older(label, inclusive=True)
+    def behind(self, label: str, *, runs: bool = False) -> Q | None:
+        """The entries of a model that the cursor at the end leaves out, or the runs; None without one."""
+        return None if self.end is None else self.end.older(label, inclusive=True, runs=runs)
 
     def cut(self, found: list[Found]) -> tuple[list[Found], bool]:
         """What is shown of the ``size + 1`` entries that were looked for, and whether there is more."""
@@ -118,7 +125,7 @@ def stretch(scope: Scope, filters: Filters, window: Window, wanted: Wanted = EVE
     )
     shown, more = window.cut(hits)
 
-    def any_of(left_out: Callable[[str], Q | None]) -> bool:
+    def any_of(left_out: Bound) -> bool:
         return bool(find(scope, searches(scope, selected, left_out), limit=1, neighbours=False))
 
     newer, older = wanted.previous and any_of(window.ahead), wanted.next and any_of(window.behind)
@@ -129,33 +136,36 @@ def stretch(scope: Scope, filters: Filters, window: Window, wanted: Wanted = EVE
     )
 
 
-def searches(scope: Scope, selected: Iterable[Selected], bound: Callable[[str], Q | None]) -> list[Search]:
+def searches(scope: Scope, selected: Iterable[Selected], bound: Bound) -> list[Search]:
     """The parts of a search among what a filter selects; ``bound`` narrows each model, None leaves it out."""
     parts = []
     for some in selected:
-        narrowed = bound(some.tracked.label)
-        if narrowed is not None:
-            rows = scope.entries(some.tracked)
-            parts += [Search(some.tracked, rows.filter(part & narrowed)) for part in some.parts]
+        tracked = some.tracked
+        narrowed, of_runs = bound(tracked.label), bound(tracked.label, runs=True)
+        if narrowed is None or of_runs is None:
+            continue
+        rows = scope.entries(tracked)
+        for part in some.parts:
+            runs = None if some.of_object else runs_of(tracked, DEFAULT_DB_ALIAS).filter(part & of_runs)
+            parts.append(Search(tracked, rows.filter(part & narrowed), runs))
     return parts
 
 
 def count(scope: Scope, filters: Filters = NO_FILTERS) -> int:
     """How many visible entries match. One statement. Raises ``BadFilter``."""
-    connection = connections[DEFAULT_DB_ALIAS]
     branches: list[str] = []
     params: list[Any] = []
     for selected in filters.resolve(scope):
-        rows: Any = scope.entries(selected.tracked).filter(selected.whole).values_list("history_id")
-        try:
-            sql, branch_params = rows.query.get_compiler(connection=connection).as_sql()
-        except EmptyResultSet:
-            continue
-        branches.append(f"(SELECT COUNT(*) FROM ({sql}) AS b)")
-        params += branch_params
+        tracked, whole = selected.tracked, selected.whole
+        rows = scope.entries(tracked).filter(whole)
+        everywhere = selected.of_object or not whole
+        runs = None if everywhere else runs_of(tracked, DEFAULT_DB_ALIAS).filter(whole)
+        for sql, some in parts_of(Search(tracked, rows, runs)):
+            branches.append(f"(SELECT COUNT(*) FROM ({sql}) AS b)")
+            params += some
     if not branches:
         return 0
-    with connection.cursor() as cursor:
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
         cursor.execute(f"SELECT {' + '.join(branches)}", params)
         return int(cursor.fetchone()[0])
 

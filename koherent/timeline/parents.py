@@ -1,16 +1,18 @@
 """Pages of many parents at once: the histories of many objects, the entries of many assignations."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Count, Q
 
 from koherent.policy import Scope
 from koherent.registry import TrackedModel
+from koherent.runs import having
 from koherent.timeline.entries import EVERYTHING, Entry, Wanted, materialise
 from koherent.timeline.filters import Filters, Selected
-from koherent.timeline.pages import NO_FILTERS, Page, Window, searches
+from koherent.timeline.pages import NO_FILTERS, Bound, Page, Window, searches
 from koherent.timeline.search import Found, FoundFor, find_each
 
 
@@ -24,16 +26,13 @@ class _Parents:
     keys: Sequence[Any]
 
     def find(
-        self, bound: Callable[[str], Q | None], limit: int, *, newest_first: bool = True, neighbours: bool = False
+        self, bound: Bound, limit: int, *, newest_first: bool = True, neighbours: bool = False
     ) -> list[list[Found]]:
         """For each key the first entries in browsing order; one statement a model."""
         hits: list[FoundFor] = []
         ranks = {selected.tracked: rank for rank, selected in enumerate(self.selected)}
         for tracked in ranks:
-            parts = [
-                search.rows
-                for search in searches(self.scope, [s for s in self.selected if s.tracked is tracked], bound)
-            ]
+            parts = searches(self.scope, [s for s in self.selected if s.tracked is tracked], bound)
             column = self.column(tracked)
             hits += find_each(
                 self.scope,
@@ -74,15 +73,18 @@ class _Parents:
         """How many entries each key has; one statement a model."""
         counts = dict.fromkeys(self.keys, 0)
         for selected in self.selected:
-            column = self.column(selected.tracked)
-            rows = self.scope.entries(selected.tracked).filter(selected.whole, **{f"{column}__in": self.keys})
+            tracked, column = selected.tracked, self.column(selected.tracked)
+            condition = selected.whole & Q(**{f"{column}__in": self.keys})
+            # By key there are few runs; each entry of theirs is looked up once, and they need no more.
+            found = condition if selected.of_object else having(tracked, DEFAULT_DB_ALIAS, condition)
+            rows = self.scope.entries(tracked).filter(found)
             for key, count in rows.values_list(column).annotate(Count("history_id")).order_by():
                 counts[key] += count
         return counts
 
 
 def _of_objects(scope: Scope, tracked: TrackedModel, keys: Sequence[Any], filters: Filters) -> _Parents:
-    selected = [some for some in filters.resolve(scope) if some.tracked is tracked]
+    selected = [replace(some, of_object=True) for some in filters.resolve(scope) if some.tracked is tracked]
     return _Parents(scope, selected, lambda model: model.pk_attname, keys)
 
 

@@ -7,10 +7,14 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import DateTimeField, Value
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Coalesce
 
+from koherent.models import Assignation
 from koherent.policy import Entries, Scope
 from koherent.registry import TrackedModel
-from koherent.timeline.search import compiled, parents_of
+from koherent.runs import runs_of
+from koherent.statements import quote
+from koherent.timeline.search import Search, compiled, first_of, parents_of, parts_of
 
 Span = tuple[dt.datetime, dt.datetime]
 
@@ -18,18 +22,18 @@ Span = tuple[dt.datetime, dt.datetime]
 def spans(scope: Scope, ids: Sequence[str]) -> dict[str, dict[TrackedModel, Span]]:
     """For each assignation with visible entries, the models that it changed, with the times of their first and last.
 
-    One statement, that looks up two index entries for each assignation and model.
+    One statement, that looks up two index entries for each assignation and model, and two of runs.
     """
     found: dict[str, dict[TrackedModel, Span]] = {}
     if not ids:
         return found
     columns, params = [], list[Any]()
     for tracked in scope.models:
-        rows = scope.entries(tracked).filter(assignation_id=RawSQL("koherent_parent.pk", ()))
-        for order in ("history_date", "-history_date"):
-            sql, some = compiled(rows.order_by(order).values("history_date")[:1])
-            columns.append(f"({sql})")
-            params += some
+        search = _of_assignation(scope, tracked, "koherent_parent.pk")
+        for newest_first in (False, True):
+            each = list(parts_of(search, limit=1, newest_first=newest_first))
+            columns.append(f"({first_of([sql for sql, _ in each], ('history_date',), 1, newest_first)})")
+            params += [value for _, some in each for value in some]
     source, keys = parents_of(ids, connections[DEFAULT_DB_ALIAS])
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
         cursor.execute(f"SELECT koherent_parent.place, {', '.join(columns)} FROM {source}", [*params, *keys])
@@ -45,18 +49,26 @@ def spans(scope: Scope, ids: Sequence[str]) -> dict[str, dict[TrackedModel, Span
     return found
 
 
+def _of_assignation(scope: Scope, tracked: TrackedModel, id: str) -> Search:
+    """The entries of the assignation whose id the SQL of ``id`` gives."""
+    own = {"assignation_id": RawSQL(id, ())}
+    return Search(tracked, scope.entries(tracked).filter(**own), runs_of(tracked, DEFAULT_DB_ALIAS).filter(**own))
+
+
 def participants(scope: Scope, ids: Sequence[str]) -> dict[str, tuple[dict[str, str], set[str]]]:
     """For each assignation the users (key -> name in one of its entries) and the apps of its visible entries.
 
-    One statement a model, that hops from one user and app to the next in the index, whatever the number of entries.
+    One statement a model, that hops from one user and app to the next in the index, whatever the number of entries, and
+    reads the index entries of its runs.
     """
     found: dict[str, tuple[dict[str, str], set[str]]] = {id: ({}, set()) for id in ids}
     if not ids:
         return found
     for tracked in scope.models:
         statement, params = _hops(scope, tracked, ids)
+        of_runs, some = _in_runs(scope, tracked, ids)
         with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-            cursor.execute(statement, params)
+            cursor.execute(f"{statement} UNION ALL {of_runs}", [*params, *some])
             for place, actor, name, app in cursor.fetchall():
                 names, apps = found[ids[place]]
                 if actor is not None:
@@ -72,7 +84,7 @@ def _hops(scope: Scope, tracked: TrackedModel, ids: Sequence[str]) -> tuple[str,
 
     def first(column: str, where: dict[str, Any], above: str | None = None) -> str:
         """The least value of a column, or the least above another one, as a subquery."""
-        rows: Entries = scope.entries(tracked).filter(**where, **{f"{column}__isnull": False})
+        rows: Entries = scope.entries(tracked).filter(**where, **{f"{column}__isnull": False}, in_run=False)
         if above is not None:
             rows = rows.filter(**{f"{column}__gt": RawSQL(above, ())})
         # In the order of the index, also where the user is null: PostgreSQL does not take a null for a constant.
@@ -105,7 +117,7 @@ def _hops(scope: Scope, tracked: TrackedModel, ids: Sequence[str]) -> tuple[str,
         f"others(place, pk, app) AS (SELECT place, pk, {start} FROM {source} "
         f"UNION ALL SELECT place, pk, {step} FROM others WHERE app IS NOT NULL)"
     )
-    named = scope.entries(tracked).filter(assignation_id=raw("users.pk"), actor_id=raw("users.actor_id"))
+    named = scope.entries(tracked).filter(assignation_id=raw("users.pk"), actor_id=raw("users.actor_id"), in_run=False)
     name, some = compiled(named.order_by("app").values("actor_name")[:1])
     params += some
     return (
@@ -115,6 +127,22 @@ def _hops(scope: Scope, tracked: TrackedModel, ids: Sequence[str]) -> tuple[str,
         "UNION ALL SELECT place, NULL, NULL, app FROM others WHERE app IS NOT NULL",
         params,
     )
+
+
+def _in_runs(scope: Scope, tracked: TrackedModel, ids: Sequence[str]) -> tuple[str, list[Any]]:
+    """A statement that gives (place, user, name, app) of runs with a visible entry."""
+    first, last = (RawSQL(f"koherent_part.{column}", ()) for column in ("first_id", "last_id"))
+    rows = scope.entries(tracked).filter(in_run=True, history_id__gte=first, history_id__lte=last)
+    name = rows.annotate(koherent_name=Coalesce("actor_name", Value(""))).order_by("history_id")
+    named, params = compiled(name.values("koherent_name")[:1])
+    source, keys = parents_of(ids, connections[DEFAULT_DB_ALIAS])
+    runs = (
+        f"SELECT koherent_parent.place, koherent_part.actor_id, ({named}) AS name, koherent_part.app FROM {source} "
+        f"JOIN {quote(Assignation._meta.db_table)} AS koherent_part "
+        f"ON koherent_part.assignation_id = koherent_parent.pk AND koherent_part.model = %s"
+    )
+    found = f"SELECT DISTINCT r.place, r.actor_id, r.name, r.app FROM ({runs}) AS r WHERE r.name IS NOT NULL"
+    return found, [*params, *keys, tracked.label]
 
 
 def _moment(value: Any) -> dt.datetime:

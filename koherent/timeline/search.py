@@ -1,17 +1,23 @@
 """Finding entries: keyset searches over many tables, or for many objects of one, in one statement."""
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
 from django.db import DEFAULT_DB_ALIAS, connections, models
-from django.db.models import BigIntegerField, OuterRef, Subquery
+from django.db.models import BigIntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.expressions import RawSQL
 
+from koherent.models import Assignation
 from koherent.policy import Entries, Scope
 from koherent.registry import TrackedModel
+from koherent.statements import LONGEST
+
+#: The columns of browsing order within one model.
+KEY = ("history_date", "history_id")
 
 
 class Columns:
@@ -41,10 +47,56 @@ class Found(NamedTuple):
 
 
 class Search(NamedTuple):
-    """A part of a search. ``rows`` are visible entries of a model, filtered; no row may be in two parts."""
+    """A part of a search. ``rows`` are visible entries of a model, filtered; no row may be in two parts.
+
+    ``runs``: the runs that have such entries; None where ``rows`` are found by object or key, whether in a run or not.
+    """
 
     tracked: TrackedModel
     rows: Entries
+    runs: "QuerySet[Assignation] | None" = None
+
+
+def parts_of(search: Search, *, limit: int | None = None, newest_first: bool = True) -> Iterator[tuple[str, list[Any]]]:
+    """The statements that give ``KEY`` of a search's entries, each of some, at most ``limit``, the first in order."""
+    rows = search.rows if search.runs is None else search.rows.filter(in_run=False)
+    # What can match nothing has no statement.
+    with suppress(EmptyResultSet):
+        yield compiled(_ordered(rows, limit, newest_first).values_list(*KEY))
+    if search.runs is not None:
+        with suppress(EmptyResultSet):
+            yield _in_runs(search.tracked, search.rows.filter(in_run=True), search.runs, limit, newest_first)
+
+
+def _in_runs(
+    tracked: TrackedModel, rows: Entries, runs: "QuerySet[Assignation]", limit: int | None, newest_first: bool
+) -> tuple[str, list[Any]]:
+    """The statement of those entries that are in ``runs``. Raises ``EmptyResultSet``.
+
+    Runs do not overlap: in their order each one's entries are in browsing order, and no more are read than are wanted.
+    """
+    found, params = compiled(runs.values_list("id", "history_date", "first_id", "last_id"))
+    connection = connections[DEFAULT_DB_ALIAS]
+    if connection.vendor == "sqlite":
+        # No LATERAL here. CROSS JOIN keeps the runs outermost.
+        table = connection.ops.quote_name(tracked.history_model._meta.db_table)
+        visible, some = compiled(rows.filter(history_id=RawSQL("e.history_id", ())).values_list("history_id"))
+        source = f"CROSS JOIN {table} AS e ON e.history_id BETWEEN koherent_run.first_id AND koherent_run.last_id"
+        source += f" WHERE EXISTS ({visible})"
+    else:
+        within = rows.filter(
+            history_id__gte=RawSQL("koherent_run.first_id", ()), history_id__lte=RawSQL("koherent_run.last_id", ())
+        ).order_by("-history_id" if newest_first else "history_id")
+        most = LONGEST if limit is None else min(limit, LONGEST)
+        entries, some = compiled(within.values_list(*KEY)[:most])
+        source = f"CROSS JOIN LATERAL ({entries}) AS e"
+    sql = f"SELECT e.history_date, e.history_id FROM ({found}) AS koherent_run {source}"
+    if limit is not None:
+        direction = "DESC" if newest_first else "ASC"
+        # With its key a run is one row also to SQLite, which then sorts none of its entries.
+        order = ("koherent_run.history_date", "koherent_run.first_id", "koherent_run.id", "e.history_id")
+        sql += f" ORDER BY {', '.join(f'{column} {direction}' for column in order)} LIMIT {limit:d}"
+    return sql, [*params, *some]
 
 
 def find(
@@ -61,14 +113,12 @@ def find(
     """
     # The place of the label stands for the label: a database's collation may order text its own way.
     ranked = sorted({search.tracked for search in searches}, key=lambda tracked: tracked.label)
-    branches, params = [], []
-    for tracked, rows in searches:
-        try:
-            sql, some = compiled(_ordered(rows, limit, newest_first).values_list("history_date", "history_id"))
-        except EmptyResultSet:
-            continue
-        branches.append(f"SELECT b.history_date, {ranked.index(tracked)} AS label_rank, b.history_id FROM ({sql}) AS b")
-        params += some
+    branches, params = [], list[Any]()
+    for search in searches:
+        rank = ranked.index(search.tracked)
+        for sql, some in parts_of(search, limit=limit, newest_first=newest_first):
+            branches.append(f"SELECT b.history_date, {rank} AS label_rank, b.history_id FROM ({sql}) AS b")
+            params += some
     if not branches:
         return []
     direction = "DESC" if newest_first else "ASC"
@@ -85,9 +135,10 @@ def find_rows(
     """As ``find()``, and where one part is all there is to search, with the rows, which then need no statement."""
     if len(searches) != 1:
         return find(scope, searches, limit=limit, newest_first=newest_first, neighbours=neighbours)
-    ((tracked, rows),) = searches
+    (search,) = searches
+    tracked, rows = search.tracked, search.rows
     try:
-        sql, params = compiled(_ordered(_whole(rows), limit, newest_first))
+        sql, params = compiled(_ordered(_whole(_as_one(search, limit, newest_first)), limit, newest_first))
     except EmptyResultSet:
         return []
     before, before_params = _entry_before_row(scope, tracked) if neighbours else ("NULL", ())
@@ -120,6 +171,24 @@ def find_rows(
     return found
 
 
+def _as_one(search: Search, limit: int, newest_first: bool) -> Entries:
+    """The entries of a search, found alone and in runs; no more than are within the limit."""
+    if search.runs is None:
+        return search.rows
+    parts = list(parts_of(search, limit=limit, newest_first=newest_first))
+    params = [value for _, some in parts for value in some]
+    both = first_of([sql for sql, _ in parts], KEY, limit, newest_first)
+    return search.rows.filter(history_id__in=RawSQL(f"SELECT b.history_id FROM ({both}) AS b", params))
+
+
+def first_of(parts: Sequence[str], columns: Sequence[str], limit: int, newest_first: bool) -> str:
+    """The first rows of several statements, by their columns."""
+    direction = "DESC" if newest_first else "ASC"
+    each = " UNION ALL ".join(f"SELECT {', '.join(f'p.{c}' for c in columns)} FROM ({sql}) AS p" for sql in parts)
+    order = ", ".join(f"{place} {direction}" for place in range(1, len(columns) + 1))
+    return f"{each} ORDER BY {order} LIMIT {limit:d}"
+
+
 def _whole(rows: Entries) -> Entries:
     """Rows with all their columns, and no others' but those that an annotation adds."""
     plain = not rows.query.select_related and not rows.query.deferred_loading[0]
@@ -139,31 +208,31 @@ def find_each(
     tracked: TrackedModel,
     column: str,
     keys: Sequence[Any],
-    parts: Sequence[Entries],
+    searches: Sequence[Search],
     *,
     limit: int,
     newest_first: bool = True,
     neighbours: bool = True,
 ) -> list[FoundFor]:
-    """For each of ``keys`` the first ``limit`` entries in ``parts`` whose ``column`` is that key, in browsing order.
+    """For each of ``keys`` the first ``limit`` entries of a model whose ``column`` is that key, in browsing order.
 
     One statement whatever the number of keys. Each key's entries are read from the index up to the limit; how many
     there are besides does not matter. ``column`` is an attribute of history rows.
     """
     connection = connections[DEFAULT_DB_ALIAS]
-    branches, params = [], []
-    for rows in parts:
-        own = rows.filter(**{column: RawSQL("koherent_parent.pk", ())})
-        try:
-            sql, some = compiled(_ordered(own, limit, newest_first).values_list("history_date", "history_id"))
-        except EmptyResultSet:
-            continue
-        branches.append(f"SELECT b.history_date, b.history_id FROM ({sql}) AS b")
-        params += some
+    branches, params = [], list[Any]()
+    own = {column: RawSQL("koherent_parent.pk", ())}
+    for search in searches:
+        runs = None if search.runs is None else search.runs.filter(**own)
+        for sql, some in parts_of(
+            Search(tracked, search.rows.filter(**own), runs), limit=limit, newest_first=newest_first
+        ):
+            branches.append(sql)
+            params += some
     if not branches or not keys:
         return []
     direction = "DESC" if newest_first else "ASC"
-    entries = f"{' UNION ALL '.join(branches)} ORDER BY 1 {direction}, 2 {direction} LIMIT {limit:d}"
+    entries = first_of(branches, KEY, limit, newest_first)
     before, before_params = "NULL", list[Any]()
     if neighbours:
         before, before_params = entry_before(scope, tracked)

@@ -199,10 +199,10 @@ def adopt() -> dict[str, Any]:
     site, sample = registry.by_label("lab.site"), registry.by_label("lab.sample")
     assert site is not None
     assert sample is not None
-    new_columns = ("app", "assignation_id", "actor_id", "metadata", "origin", "position", "field_set")
+    new_columns = ("app", "assignation_id", "actor_id", "metadata", "origin", "position", "field_set", "in_run")
     stamps = {row for t in (site, sample) for row in map(repr, t.history_model._base_manager.values_list(*new_columns))}
     seen["stamps"] = sorted(stamps)
-    seen["field sets"] = [repr((None, None, None, {}, "change", 0, t.field_set)) for t in (site, sample)]
+    seen["field sets"] = [repr((None, None, None, {}, "change", 0, t.field_set, False)) for t in (site, sample)]
     seen["fed before"] = fed()
     counted: list[int] = []
     seen["actors seconds"] = seconds(lambda: counted.append(adopt_actors(site)))

@@ -34,7 +34,7 @@ def fresh_types(monkeypatch: pytest.MonkeyPatch) -> None:
 def dataset() -> Dataset:
     dataset = Dataset.objects.create(project=Project.objects.create(name="Moon"), title="Craters")
     Dataset.objects.filter(pk=dataset.pk).update(status="lost")
-    Dataset.history.filter(history_type="~").update(history_type="+")
+    Dataset.history.filter(history_type="~").update(history_type="+", in_run=False)
     return dataset
 
 

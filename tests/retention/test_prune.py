@@ -43,7 +43,8 @@ def kept(model: Any = Project) -> list[int]:
 
 
 def listed() -> set[str]:
-    return set(Assignation.objects.values_list("assignation_id", flat=True))
+    ids = Assignation.objects.values_list("assignation_id", flat=True)
+    return {id for id in ids if id is not None}
 
 
 def answer(viewer: Viewer, pk: int, at: dt.datetime) -> Any:

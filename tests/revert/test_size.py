@@ -75,6 +75,7 @@ def test_statements_grow_with_batches_and_not_with_objects(dataset: Dataset, kin
                 Image.objects.filter(name=name).delete()
         with CaptureQueriesContext(connection) as queries:
             assert revert_assignation(None, name).status is RevertStatus.APPLIED
-        return len(queries)
+        # SQLite: a row for each run.
+        return sum(not q["sql"].startswith('INSERT INTO "koherent_assignation"') for q in queries)
 
     assert statements("few", 3) == statements("many", 1500)

@@ -177,7 +177,8 @@ class Oracle:
 
 
 def assignations() -> list[str]:
-    return [*sorted(set(Assignation.objects.values_list("assignation_id", flat=True))), "never was"]
+    ids = Assignation.objects.values_list("assignation_id", flat=True)
+    return [*sorted({id for id in ids if id is not None}), "never was"]
 
 
 def users() -> list[str]:

@@ -4,14 +4,20 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+import koherent
+from example_schema.models import Dataset, Project
 from koherent import timeline
+from koherent.models import Assignation
 from koherent.policy import Scope, Viewer, scope_for
 from koherent.registry import by_label
+from koherent.statements import LONGEST
 from koherent.timeline import Filters, Position
-from koherent.timeline.search import find_each
+from koherent.timeline.search import Search, find_each
+from tests.effort import effort
 
 pytestmark = pytest.mark.django_db
 PROJECT = "example_schema.project"
@@ -68,8 +74,32 @@ def test_the_newest_of_many_objects_are_looked_up(scope: Scope) -> None:
     tracked = by_label(PROJECT)
     assert tracked is not None
     with CaptureQueriesContext(connection) as queries:
-        find_each(scope, tracked, "id", [1, 2, 3], [scope.entries(tracked)], limit=5)
+        find_each(scope, tracked, "id", [1, 2, 3], [Search(tracked, scope.entries(tracked))], limit=5)
     lines = [line for line in plan(queries) if line.startswith(("SCAN", "SEARCH"))]
     scanned = [line for line in lines if line.startswith("SCAN")]
     assert all("historical" not in line for line in scanned), lines
     assert any("_page (id=?" in line for line in lines)
+
+
+@pytest.mark.parametrize("filters", [{}, {"users": ["1"]}, {"assignation_id": "a"}, {"assigned": True}], ids=str)
+def test_a_page_of_runs_costs_the_same_among_many(scope: Scope, filters: dict[str, Any]) -> None:
+    """No run is read or sorted as a whole, but for the part of one that is newer than a cursor within it."""
+    project = Project.objects.create(name="Moon")
+    user = User.objects.get()
+    if "users" in filters:
+        filters = {"users": [str(user.pk)]}
+    chosen = Filters(models=["example_schema.dataset"], **filters)
+
+    def costs(size: int) -> list[int]:
+        with koherent.audit(user=user, assignation_id="a"):
+            Dataset.objects.bulk_create(Dataset(project=project, title=f"{number}") for number in range(size))
+        run = Assignation.objects.exclude(model=None).latest("first_id")
+        assert run.history_date is not None
+        assert run.last_id is not None
+        within = Position(run.history_date, "example_schema.dataset", run.last_id - 9).encode()
+        windows: tuple[dict[str, Any], ...] = ({"first": 50}, {"last": 50}, {"first": 50, "after": within})
+        return [effort(lambda window=window: timeline.page(scope, chosen, **window)) for window in windows]  # type: ignore[misc]
+
+    few = costs(60)
+    costs(LONGEST)
+    assert all(now <= 1.3 * then for then, now in zip(few, costs(LONGEST), strict=True))

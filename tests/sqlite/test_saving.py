@@ -79,6 +79,37 @@ def test_a_save_that_changes_nothing_leaves_nothing(by_the_driver: list[str]) ->
     assert not Assignation.objects.exists()
 
 
+def test_saves_of_one_assignation_begin_it_once(by_the_driver: list[str]) -> None:
+    tag = Tag.objects.create(name="old")
+    with koherent.audit(assignation_id="work"):
+        for name in ("new", "newer"):
+            tag.name = name
+            tag.save()
+    assert by_the_driver == ["example_schema.tag"] * 2
+    assert [row["assignation_id"] for row in whole_entries()] == [None, "work", "work"]
+    assert Assignation.objects.count() == 1
+
+
+def test_a_row_that_a_trigger_takes_leaves_nothing(
+    by_the_driver: list[str], settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where saves that change nothing leave an entry, too."""
+    heard: list[Any] = []
+    settings.KOHERENT = {**settings.KOHERENT, "RECORD_UNCHANGED": True}
+    tag = Tag.objects.create(name="old")
+    table = Tag._meta.db_table
+    connection.connection.execute(
+        f"CREATE TRIGGER takes AFTER UPDATE ON {table} BEGIN DELETE FROM {table} WHERE id = NEW.id; END"
+    )
+    monkeypatch.setattr("koherent.commits.on_committed", [lambda using, keys: heard.append(keys)])
+    try:
+        renamed(tag, "new")
+    finally:
+        connection.connection.execute("DROP TRIGGER takes")
+    assert by_the_driver == ["example_schema.tag"]
+    assert (len(whole_entries()), Assignation.objects.count(), heard) == (1, 0, [])
+
+
 def test_a_refused_entry_or_beginning_takes_the_change_along(by_the_driver: list[str], refusing_table: str) -> None:
     tag = Tag(name="old")
     with koherent.pause():

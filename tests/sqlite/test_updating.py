@@ -57,7 +57,7 @@ def triggered() -> Iterator[None]:
 
 
 def entries(since: int = 0) -> list[dict[str, Any]]:
-    left_out = {"history_id", "history_date", "id", "dataset_id"}
+    left_out = {"history_id", "history_date", "id", "dataset_id", "in_run"}
     rows = Image.history.filter(history_id__gt=since).order_by("id", "history_id").values()
     return [{name: value for name, value in row.items() if name not in left_out} for row in rows]
 

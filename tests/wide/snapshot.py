@@ -1,6 +1,6 @@
 """All tracked rows as they are and as the trail tells them, read raw: quick enough to look after every statement."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,6 +21,9 @@ class Snapshot:
     recorded: Rows
     entries: int
     assignations: int
+    #: (label, history id) of the entries that say they are in a run, and of those that the runs say they have.
+    in_runs: frozenset[tuple[str, int]]
+    of_runs: frozenset[tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def _queries() -> list[tuple[str, _Query, _Query, list[tuple[_Query, _Query]]]]:
             links.append((_query(now, m2m.source_attname, *others), _query(then, "history_id", *others)))
         live = _query(live_of(tracked).order_by(), tracked.pk_attname, *names)
         history = history_of(tracked).order_by("history_id")
-        told = _query(history, "history_id", "history_type", tracked.pk_attname, *names)
+        told = _query(history, "history_id", "in_run", "history_type", tracked.pk_attname, *names)
         found.append((tracked.label, live, told, links))
     return found
 
@@ -67,17 +70,26 @@ def snapshot() -> Snapshot:
     live: Rows = {}
     recorded: Rows = {}
     entries = 0
+    in_runs: set[tuple[str, int]] = set()
     for label, now, told, links in _queries():
         pairs = [(_links(now_links), _links(then_links)) for now_links, then_links in links]
         for key, *values in now.rows():
             live[label, key] = [*values, *(owners[key] for owners, _ in pairs)]
-        for id, action, key, *values in told.rows():
+        for id, in_run, action, key, *values in told.rows():
             entries += 1
+            if in_run:
+                in_runs.add((label, id))
             recorded[label, key] = [*values, *(owners[id] for _, owners in pairs)]
             if action == "-":
                 del recorded[label, key]
-    alias = router.db_for_read(Assignation)
-    return Snapshot(live, recorded, entries, Assignation.objects.using(alias).count())
+    assignations, of_runs = 0, list[tuple[str, int]]()
+    for row in Assignation.objects.using(router.db_for_read(Assignation)):
+        assignations += row.assignation_id is not None
+        if row.model is not None and row.first_id is not None and row.last_id is not None:
+            of_runs += [(row.model, id) for id in range(row.first_id, row.last_id + 1)]
+    # An entry in two runs is in none as it should be.
+    once = frozenset(key for key, count in Counter(of_runs).items() if count == 1)
+    return Snapshot(live, recorded, entries, assignations, frozenset(in_runs), once)
 
 
 def _links(query: _Query) -> dict[Any, set[Any]]:

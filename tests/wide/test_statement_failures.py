@@ -111,6 +111,8 @@ def complaint(path: Path, before: Snapshot, after: Snapshot) -> str | None:
         return "entries without a change"
     if new > len(path.entries):
         return "more entries than changes"
+    if after.in_runs != after.of_runs:
+        return "runs without their entries, or entries without their run"
     if after.assignations and not new:
         return "an assignation without an entry"
     return None

@@ -56,7 +56,9 @@ def _line(report: BaselineReport) -> str:
         parts += [f"{report.changed} changed", f"{report.deleted} deleted"]
     line = f"{report.model}: {report.entries} entries {what} ({', '.join(parts)})"
     verb = "would lose" if report.dry_run else "lost"
-    return f"{line}; {report.restored} {verb} the position of another cluster" if report.restored else line
+    if report.restored:
+        line += f"; {report.restored} {verb} the position of another cluster"
+    return f"{line}; {report.detached} {verb} a run that knew nothing of them" if report.detached else line
 
 
 def _record(report: BaselineReport) -> dict[str, Any]:
