@@ -8,9 +8,9 @@ from django.core.checks import CheckMessage, Tags, Warning, register
 from django.db import connections
 
 from koherent.models import Assignation
-from koherent.registry import TrackedModel, tracked_on
-from koherent.statements import LONGEST, quote
-from koherent.verify import FOREIGN
+from koherent.registry import tracked_on
+from koherent.runs import has_runs
+from koherent.verify import foreign_positions
 
 
 @register(Tags.database)
@@ -27,38 +27,22 @@ def check_positions(
             continue
         there = _columns(alias)
         for tracked in tracked_on(alias):
-            table = tracked.history_model._meta.db_table.strip('"')
-            if not {(table, "position"), (table, "in_run")} <= there:
+            read = [(tracked.history_model._meta.db_table.strip('"'), name) for name in ("position", "in_run")]
+            if has_runs(connections[alias]):
+                read.append((Assignation._meta.db_table, "position"))
+            if not there.issuperset(read):
                 continue
-            count = _count_foreign(tracked, alias, (Assignation._meta.db_table, "position") in there)
-            if count:
+            for finding in foreign_positions(tracked, alias):
                 messages.append(
                     Warning(
-                        f"{count} history entries have positions of another cluster: the feed would send them again "
-                        "later.",
+                        f"{finding.count} history entries have positions of another cluster: the feed would send "
+                        "them again later.",
                         hint="Run manage.py koherent_baseline --repair right after restoring a dump.",
                         obj=tracked.model,
                         id="koherent.W010",
                     )
                 )
     return messages
-
-
-def _count_foreign(tracked: TrackedModel, alias: str, runs: bool) -> int:
-    """The entries that the feed would send, alone and of ``runs``, by the indexes that it reads. One statement."""
-    history = quote(tracked.history_model._meta.db_table)
-    counts, params = [f"(SELECT COUNT(*) FROM {history} WHERE NOT in_run AND {FOREIGN})"], list[str]()
-    if runs:
-        entries = f"SELECT 1 FROM {history} WHERE history_id BETWEEN r.first_id AND r.last_id AND in_run"
-        counts.append(
-            f"(SELECT COUNT(*) FROM (SELECT first_id, last_id, position FROM {quote(Assignation._meta.db_table)} "
-            f"WHERE model = %s AND {FOREIGN}) r "
-            f"CROSS JOIN LATERAL ({entries} AND position = r.position LIMIT {LONGEST}) e)"
-        )
-        params.append(tracked.label)
-    with connections[alias].cursor() as cursor:
-        cursor.execute(f"SELECT {' + '.join(counts)}", params)
-        return int(cursor.fetchone()[0])
 
 
 def _columns(alias: str) -> set[tuple[str, str]]:

@@ -125,7 +125,7 @@ def history_indexes(label: str, key: str, user: str | None) -> list[models.Index
         _index(label, "app", ("app", *order), known["app"]),
         _index(label, "work", ("assignation_id", *order), known["assignation_id"]),
         _index(label, "parts", ("assignation_id", "actor_id", "app"), known["assignation_id"]),
-        _index(label, "position", ("position",), alone, kind=PositionIndex),
+        _index(label, "position", ("position", "history_id"), alone, kind=PositionIndex),
     ]
     return [*indexes, _index(label, "account", (user,), unnamed)] if user else indexes
 

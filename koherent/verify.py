@@ -131,6 +131,7 @@ def foreign_positions(tracked: TrackedModel, using: str) -> Iterator[Finding]:
     if has_runs(connection):
         runs = f"SELECT first_id, last_id FROM {quote(Assignation._meta.db_table)} WHERE model = %s AND {FOREIGN}"
         within = f"SELECT history_id FROM {table} WHERE history_id BETWEEN r.first_id AND r.last_id AND in_run"
+        within += " AND position <> 0"
         found += f" UNION ALL SELECT e.history_id FROM ({runs}) r CROSS JOIN LATERAL ({within} LIMIT {LONGEST}) e"
         params.append(tracked.label)
     with connection.cursor() as cursor:

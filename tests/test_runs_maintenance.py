@@ -173,6 +173,9 @@ def test_an_assignation_of_runs_is_ones_own_or_anothers(ada: User, bob: User) ->
     }
     assert [id for (id, _), own in asked.items() if own] == ["a", "new", "new"]
     assert looked_at(lambda: [trust._new_or_own(id, str(ada.pk)) for id in ("a", "both", "nobody")]) < CROWD
+    # Updated by hand, the entries count, whatever their run says.
+    Tag.history.filter(assignation_id="a").update(actor_id=str(bob.pk))
+    assert not trust._new_or_own("a", str(ada.pk))
     Tag.history.filter(assignation_id="a").delete()
     assert not trust._new_or_own("a", str(ada.pk))
 
@@ -495,8 +498,9 @@ def test_entries_that_their_run_does_not_know_are_found_and_repaired(ada: User, 
     assert messages[own[4]] == "Differs from its run in app, assignation_id: filters do not find it."
     assert messages[gone[0]] == "No run knows of it: filters do not find it."
     assert {f.object_id for f in found} == {str(Tag.history.get(pk=id).id) for id in expected}
-    missing = having(Q(app="two"))
-    assert missing == []
+    # Neither as what the run says nor as what they say.
+    assert having(Q(app="one")) == ids(Tag, app="one")
+    assert having(Q(app="other")) == having(Q(app="two")) == []
     assert record_baseline(tracked(), repair=True, chunk=chunk, dry_run=True).detached == len(expected)
     assert record_baseline(tracked(), chunk=chunk).detached is None
     report = record_baseline(tracked(), repair=True, chunk=chunk)

@@ -289,19 +289,20 @@ def test_restored_runs_are_found_without_reading_the_others_and_warned_of() -> N
 
 
 @pytest.mark.parametrize(
-    ("table", "column", "warnings"),
+    ("table", "column"),
     [
-        ("example_schema_historicaltag", "in_run", 0),
-        ("example_schema_historicaltag", "position", 0),
-        ("koherent_assignation", "position", 1),
+        ("example_schema_historicaltag", "in_run"),
+        ("example_schema_historicaltag", "position"),
+        ("koherent_assignation", "position"),
     ],
 )
-def test_the_check_runs_before_the_migrations_that_bring_runs(table: str, column: str, warnings: int) -> None:
+def test_the_check_runs_before_the_migrations_that_bring_runs(table: str, column: str) -> None:
+    """It has nothing to say then."""
     Tag.objects.create(name="elsewhere")
     Tag.history.update(position=2**60)
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute(f"ALTER TABLE {table} RENAME COLUMN {column} TO later")
-        assert len(check_positions(None, databases=["default"])) == warnings
+        assert check_positions(None, databases=["default"]) == []
         call_command("check", databases=["default"], stdout=io.StringIO(), stderr=io.StringIO())
         transaction.set_rollback(True)
