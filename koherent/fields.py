@@ -6,6 +6,7 @@ from typing import Any
 from django.contrib.contenttypes.fields import GenericRelation
 from django.db import models
 from django.db.models.fields.related import lazy_related_operation
+from django.db.models.signals import post_save
 from simple_history.manager import HistoryManager
 from simple_history.models import HistoricalRecords, HistoricForeignKey, HistoricOneToOneField
 
@@ -65,6 +66,8 @@ class HistoryField(HistoricalRecords):  # type: ignore[misc]  # django-simple-hi
 
     def _finalize(self, sender: type[models.Model], **kwargs: Any) -> None:
         super().finalize(sender, **kwargs)
+        # It does nothing, and every save would wait for it.
+        post_save.disconnect(self.post_save, sender=sender)
         attribute = getattr(sender._meta, "simple_history_manager_attribute", None)
         if attribute != self.manager_name or sender in registry._tracked:
             return
@@ -107,8 +110,8 @@ class HistoryField(HistoricalRecords):  # type: ignore[misc]  # django-simple-hi
         options["indexes"] = history_indexes(model._meta.label, model._meta.pk.name, user)
         return options
 
-    # django-simple-history's own handlers stay connected by its finalize() and do nothing: signal.py and managers.py
-    # see every path, these see some.
+    # django-simple-history's own handlers do nothing, also where they stay connected: signal.py and managers.py see
+    # every path, these see some.
     def post_save(self, *args: Any, **kwargs: Any) -> None:
         """Replaced by koherent's own recording."""
 

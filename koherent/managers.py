@@ -184,8 +184,10 @@ class AuditedManagerMixin:
         """The original manager's queryset, audited."""
         parent: Any = super()
         queryset = parent.get_queryset()
-        queryset_class: Any = type(queryset)
-        queryset.__class__ = audited_queryset(queryset_class)
+        if not isinstance(queryset, AuditedQuerySetMixin):
+            # The manager's own get_queryset() makes it, and not of the manager's class of querysets.
+            queryset_class: Any = type(queryset)
+            queryset.__class__ = audited_queryset(queryset_class)
         return queryset
 
     def deconstruct(self) -> Any:
@@ -208,7 +210,8 @@ def audited_manager(manager_class: type[Any]) -> type[Any]:
     """The audited subclass of a manager class."""
     if issubclass(manager_class, AuditedManagerMixin):
         return manager_class
-    return _subclass(AuditedManagerMixin, manager_class, _koherent_original=manager_class)
+    querysets = audited_queryset(manager_class._queryset_class)
+    return _subclass(AuditedManagerMixin, manager_class, _koherent_original=manager_class, _queryset_class=querysets)
 
 
 class AuditedLinksMixin:

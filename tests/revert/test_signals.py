@@ -88,7 +88,6 @@ def test_without_listeners_there_is_no_statement_for_them() -> None:
     with audit(assignation_id="work"):
         Tag.objects.bulk_create(Tag(name=f"t{number}") for number in range(3))
     # django-simple-history's receivers and ours are connected, and do not count.
-    assert post_save.has_listeners(Tag)
     assert pre_delete.has_listeners(Tag)
     with CaptureQueriesContext(connection) as queries:
         assert revert_assignation(None, "work").status is RevertStatus.APPLIED

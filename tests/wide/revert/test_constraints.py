@@ -177,4 +177,5 @@ def test_constraints_are_weighed_in_sets() -> None:
             assert applied(undo(assignation_id))
         return len(queries)
 
-    assert statements("few", range(1, 4)) == statements("many", range(10, 70))
+    # Both are enough for a run (SQLite writes its row with a statement of its own).
+    assert statements("few", range(1, 22)) == statements("many", range(30, 90))
