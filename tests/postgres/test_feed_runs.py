@@ -15,6 +15,7 @@ from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
 from example_schema.models import Project, Tag
+from koherent import writer
 from koherent.database_checks import check_positions
 from koherent.feed.cursor import Key, Position, Snapshot, current_position, parse, read_since
 from koherent.models import Assignation
@@ -26,6 +27,11 @@ from tests.postgres.threads import WAIT, closing, until_somebody_waits_for_a_loc
 pytestmark = pytest.mark.django_db(transaction=True)
 #: The lock that makes a statement slow.
 SLOW = 4_711
+
+
+@pytest.fixture(autouse=True)
+def _runs_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "RUN_AT_LEAST", RUN_AT_LEAST)
 
 
 def tags(name: str, count: int) -> list[Tag]:
