@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db import connections, models, router
 
-from koherent import commits, recorder, registry, writer
+from koherent import commits, recorder, registry, runs, writer
 from koherent.context import AuditContext, current_audit
 from koherent.registry import TrackedModel
 
@@ -96,6 +96,9 @@ def _values(
 def _tell(tracked: TrackedModel, entries: list[models.Model], using: str, values: dict[str, Any]) -> None:
     if not values:
         return
+    if not values.keys().isdisjoint(runs.SHARED):
+        # Their run says otherwise.
+        values = {**values, "in_run": False}
     for start in range(0, len(entries), recorder.BATCH):
         ids = [entry.pk for entry in entries[start : start + recorder.BATCH]]
         tracked.history_model._base_manager.using(using).filter(history_id__in=ids).update(**values)

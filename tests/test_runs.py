@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.models import Q
 from django.test import override_settings
+from simple_history.utils import bulk_create_with_history
 
 import koherent
 from example_schema.models import Dataset, Project
@@ -20,6 +21,7 @@ from koherent.registry import TrackedModel, for_model
 from koherent.revert import RevertStatus
 from koherent.runs import SHARED, having
 from koherent.timeline import Filters
+from koherent.verify import verify
 
 pytestmark = pytest.mark.django_db
 MANY = 25
@@ -255,3 +257,14 @@ def test_an_undo_of_runs_is_an_undo(viewer: Viewer) -> None:
     assert (report.status, len(report.steps)) == (RevertStatus.APPLIED, 2 * MANY)
     assert list(Project.objects.all()) == [project]
     assert set(Dataset.objects.values_list("title", flat=True)) == {f"{number}" for number in range(MANY)}
+
+
+def test_what_django_simple_history_is_told_of_many_is_found(admin: User) -> None:
+    """Its bulk helpers write who it was behind the entries, which then stand alone."""
+    bulk_create_with_history([Project(name=f"{number}") for number in range(MANY)], Project, default_user=admin)
+    assert ids(in_run=True) == []
+    own = having(tracked(), "default", Q(actor_id=str(admin.pk)))
+    assert Project.history.filter(own).count() == MANY
+    assert list(verify(tracked())) == []
+    admin.delete()
+    assert set(Project.history.values_list("history_user", flat=True)) == {None}
