@@ -27,6 +27,8 @@ STAMP = (
 )
 #: What the row of a run knows besides its ids, in the order of the parameters.
 RUN = ("assignation_id", "started_at", "history_date", "history_type", "app", "actor_id", "model")
+#: PostgreSQL: the transaction's id, as ``TransactionPosition`` has it.
+POSITION = "pg_current_xact_id()::text::bigint"
 RUN_DATES = ("started_at", "history_date")
 #: The most entries of a run: a page that begins within one passes over those before it.
 LONGEST = 1_000
@@ -83,7 +85,8 @@ class Statements:
         columns += [quote(history.get_field(name).column) for name in relation]
         columns += [quote(f.column) for f in constants]
         self.into = f"INSERT INTO {self.history} ({', '.join(columns)})"
-        self.into_run = f"INSERT INTO {self.history} ({', '.join([*columns, quote('in_run')])})"
+        position = [quote("position")] if self.postgres else []
+        self.into_run = f"INSERT INTO {self.history} ({', '.join([*columns, quote('in_run'), *position])})"
         self._relation = [self.live_key for _ in relation]
         self.values = self._values({})
         self._exactly = {f: self._as_stored(f, connection) for f in tracked.fields}
@@ -174,7 +177,12 @@ class Statements:
 
     def _into_with(self, values: Sequence[str], run: bool) -> str:
         """An INSERT of entries up to the values that it selects."""
-        into, values = (self.into_run, [*values, "TRUE"]) if run else (self.into, values)
+        into = self.into
+        if run:
+            into, values = self.into_run, [*values, "TRUE"]
+            if self.postgres:
+                # The column's default would be computed anew for each row.
+                values.append(f"(SELECT {POSITION})")
         return f"{into} SELECT {', '.join(values)}"
 
     def insert_ahead(self, new: Mapping[Any, str], where: str, *, keep: bool, run: bool) -> str:
@@ -314,14 +322,23 @@ class Statements:
 
         Gives the first and the last id of each run: ids that others took meanwhile part it, and so does ``LONGEST``.
         """
-        ids = "SELECT history_id, ROW_NUMBER() OVER (ORDER BY history_id) AS place FROM entry"
+        one = f"n = last - first + 1 AND n <= {LONGEST}"
+        whole = "SELECT MIN(history_id) AS first, MAX(history_id) AS last, COUNT(*) AS n FROM entry"
+        # Only where it takes more than one run its entries are numbered.
+        ids = (
+            f"SELECT history_id, ROW_NUMBER() OVER (ORDER BY history_id) AS place FROM entry "
+            f"WHERE (SELECT NOT ({one}) FROM whole)"
+        )
+        parts = (
+            f"SELECT first, last FROM whole WHERE {one} UNION ALL SELECT MIN(history_id), MAX(history_id) "
+            f"FROM ({ids}) ids GROUP BY history_id - place, (place - 1) / {LONGEST}"
+        )
         marks = ["CAST(%s AS timestamptz)" if name in RUN_DATES else "CAST(%s AS varchar)" for name in RUN]
         run = (
             f"INSERT INTO {quote(Assignation._meta.db_table)} ({', '.join(RUN)}, position, first_id, last_id) "
-            f"SELECT {', '.join(marks)}, pg_current_xact_id()::text::bigint, MIN(history_id), MAX(history_id) "
-            f"FROM ({ids}) ids GROUP BY history_id - place, (place - 1) / {LONGEST} ORDER BY MIN(history_id)"
+            f"SELECT {', '.join(marks)}, {POSITION}, first, last FROM ({parts}) parts ORDER BY first"
         )
-        return f"WITH entry AS ({text}) {run} RETURNING first_id, last_id"
+        return f"WITH entry AS ({text}), whole AS ({whole}) {run} RETURNING first_id, last_id"
 
     def _tables(self) -> str:
         first, *parents = self.ancestry
