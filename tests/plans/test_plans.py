@@ -18,6 +18,8 @@ from tests.plans.conftest import FEW, ROWS
 
 DATASET, PROJECT, TAG = "example_schema.dataset", "example_schema.project", "example_schema.tag"
 PAGE = 50
+#: Empty here, so that reading it from end to end is the best that can be done.
+NO_RUNS = {"koherent_assignation"}
 START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 
@@ -102,24 +104,26 @@ def test_a_page_reads_about_a_page(scope: Scope, name: str, capsys: pytest.Captu
         indexes, tables, rows = plan(statement)
         with capsys.disabled():
             print(f"\n{name:28} {where:7} {rows:6} rows  {', '.join(sorted(indexes))}", end="")  # noqa: T201
-        assert tables == set()
+        assert tables <= NO_RUNS
         # Alone: five users are five walks, each up to a page, and an entry looks for the one before it. Together,
-        # conditions may have little in common; no more is read then than the rarer of them has.
-        assert rows <= (20 * PAGE if name in single(ROWS) else ROWS // 20)
+        # conditions may have little in common; no more is read then than the rarer of them has, or than an object has.
+        most = ROWS // 5 if "object_id" in FILTERS[name] else ROWS // 20
+        assert rows <= (20 * PAGE if name in single(ROWS) else most)
 
 
 def test_few_without_an_assignation_among_many_with_one(scope: Scope) -> None:
     filters = Filters(models=[DATASET], assigned=False)
     for window in ({"first": PAGE}, {"last": PAGE}):
         indexes, tables, rows = plan(first_statement(lambda window=window: timeline.page(scope, filters, **window)))  # type: ignore[misc]
-        assert (indexes, tables) == ({"without", "pkey"}, set())
+        assert {"without", "pkey"} <= indexes
+        assert tables <= NO_RUNS
         assert rows <= 2 * 3  # the three, and a look for the entry before
 
 
 def test_all_models_at_once(scope: Scope) -> None:
     for window in pages().values():
         indexes, tables, rows = plan(first_statement(lambda window=window: timeline.page(scope, **window)))  # type: ignore[misc]
-        assert tables <= {"example_schema_historicalimage"}  # it is empty
+        assert tables <= {"example_schema_historicalimage"} | NO_RUNS  # it is empty
         assert {"date"} <= indexes
         assert rows <= 20 * PAGE
 
