@@ -23,9 +23,9 @@ TABLES = {
 #: What the entries of run ``j`` have in common. The rare ones are at the old end.
 SHARED = """
   timestamptz '2020-01-01' + j * interval '1000 seconds',
-  CASE WHEN j = 1 THEN '-' WHEN j % 7 = 0 THEN '+' ELSE '~' END,
+  CASE WHEN j = 1 THEN '-' WHEN j % 3 = 0 THEN '+' ELSE '~' END,
   CASE WHEN j = 1 THEN 'rare' WHEN j % 4 < 2 THEN 'desk' ELSE NULL END,
-  CASE WHEN j = 1 THEN 'small' WHEN j % 10 = 0 THEN 'big' ELSE NULL END,
+  CASE WHEN j = 1 THEN 'small' WHEN j % 4 = 0 THEN 'big' ELSE NULL END,
   CASE WHEN j = 1 THEN 'rare' WHEN j % 3 = 0 THEN (j % 50)::text ELSE '1' END,
 """
 ENTRIES = f"""
@@ -76,7 +76,7 @@ def filters(rows: int = ROWS) -> dict[str, dict[str, Any]]:
         "apps, rare": {"apps": ["rare"]},
         "actions CREATE": {"actions": ["+"]},
         "actions DELETE": {"actions": ["-"]},
-        "assignation, a tenth of all": {"assignation_id": "big"},
+        "assignation, a quarter of all": {"assignation_id": "big"},
         "assignation, small": {"assignation_id": "small"},
         "assigned": {"assigned": True},
         "not assigned": {"assigned": False},
