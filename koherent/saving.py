@@ -180,7 +180,7 @@ class _UpdateWithEntry:
         by = writer.stamp(self.tracked, self.connection, "~", self.instance)
         moment = getattr(self.instance, "_history_date", None)
         write = writer.write_with_update if self.connection.vendor == "postgresql" else writer.write_behind_update
-        self.is_recorded = write(self.tracked, self.connection, run, sql, params, moment, by)
+        self.is_recorded = write(self.tracked, self.connection, writer.RowUpdate(run, sql, params, moment, by))
         return result
 
 

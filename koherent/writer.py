@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -237,29 +237,28 @@ def _inserted(cursor: Any) -> list[int]:
     return list(range(cursor.lastrowid - cursor.rowcount + 1, cursor.lastrowid + 1))
 
 
-#: Executes a statement of a ``save()`` and gives the cursor.
-Run = Callable[[str, Sequence[Any]], Any]
+class RowUpdate(NamedTuple):
+    """The UPDATE of a ``save()``, its row's key being the last parameter, and what its entry is to say.
 
-
-def write_with_update(
-    tracked: TrackedModel,
-    connection: BaseDatabaseWrapper,
-    run: Run,
-    sql: str,
-    params: Sequence[Any],
-    moment: Any,
-    by: Stamp,
-) -> bool:
-    """PostgreSQL: the UPDATE of a ``save()`` and its entry in one statement; returns whether it found its row.
-
-    The last one of ``params`` is the row's key.
+    ``execute`` executes a statement and gives the cursor.
     """
+
+    execute: Callable[[str, Sequence[Any]], Any]
+    sql: str
+    params: Sequence[Any]
+    moment: Any
+    by: Stamp
+
+
+def write_with_update(tracked: TrackedModel, connection: BaseDatabaseWrapper, update: RowUpdate) -> bool:
+    """PostgreSQL: the UPDATE of a ``save()`` and its entry in one statement; returns whether it found its row."""
+    execute, sql, params, moment, by = update
     texts, begins = statements(tracked, connection), _begins(connection, by.assignation_id)
     text = texts.update_with_entry(sql, tracked.record_unchanged, begins is not None)
     date = texts.date_field.get_db_prep_save(moment or timezone.now(), connection)
     *values, key = params
     beginning = [] if begins is None else _beginning(connection, begins)
-    found = run(text, [key, *values, date, "~", *by.parameters, *beginning]).fetchone()
+    found = execute(text, [key, *values, date, "~", *by.parameters, *beginning]).fetchone()
     if found is None:
         return False
     if found[0] is not None:
@@ -278,20 +277,13 @@ def _has_moved(tracked: TrackedModel, connection: BaseDatabaseWrapper, key: Any)
         return cursor.fetchone() is not None
 
 
-def write_behind_update(
-    tracked: TrackedModel,
-    connection: BaseDatabaseWrapper,
-    run: Run,
-    sql: str,
-    params: Sequence[Any],
-    moment: Any,
-    by: Stamp,
-) -> bool:
+def write_behind_update(tracked: TrackedModel, connection: BaseDatabaseWrapper, update: RowUpdate) -> bool:
     """SQLite: the UPDATE of a ``save()`` and its entry behind it; returns whether it found its row.
 
-    The last one of ``params`` is the row's key. The driver itself runs the statements around the UPDATE: what Django's
-    cursors and ``atomic()`` do for those who watch a connection takes longer than SQLite takes to write an entry.
+    The driver itself runs the statements around the UPDATE: what Django's cursors and ``atomic()`` do for those who
+    watch a connection takes longer than SQLite takes to write an entry.
     """
+    execute, sql, params, moment, by = update
     texts, driver = statements(tracked, connection), connection.connection
     alone, entry_id, begins = not connection.in_atomic_block, None, None
     with connection.wrap_database_errors:
@@ -300,7 +292,7 @@ def write_behind_update(
             # It begins with a write, and so needs none of the modes that keep a reader from becoming a writer too late.
             cursor.execute("BEGIN")
         try:
-            found = bool(run(sql, params).rowcount)
+            found = bool(execute(sql, params).rowcount)
             if found:
                 now = connection.ops.adapt_datetimefield_value(timezone.now())
                 date = now if moment is None else texts.date_field.get_db_prep_save(moment, connection)

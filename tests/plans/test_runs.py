@@ -12,7 +12,7 @@ from koherent.policy import Scope, Viewer, scope_for
 from koherent.timeline import Filters, Position
 from tests.effort import effort, plan
 from tests.plans.conftest import FEW, ROWS
-from tests.plans.test_plans import PAGE, PROJECT, TAG, at, best, first_statement
+from tests.plans.test_plans import PAGE, PROJECT, TAG, at, check_growth, first_statement
 
 SIZE = 1_000
 #: Table -> label, rows, its own columns, their values.
@@ -134,19 +134,4 @@ def test_counting_reads_what_there_is_to_count(scope: Scope) -> None:
 
 
 def test_a_million_entries_cost_what_ten_thousand_cost(scope: Scope, capsys: pytest.CaptureFixture[str]) -> None:
-    """The best of several, and of more while the machine is busy: what is really slower stays so."""
-    slower = []
-    for name, given in filters(FEW).items():
-        many, few = Filters(models=[PROJECT], **filters()[name]), Filters(models=[TAG], **given)
-        for where, window in pages().items():
-            times: dict[str, float] = {}
-            for _ in range(30):
-                best(scope, {"few": (few, pages(FEW)[where]), "many": (many, window)}, times)
-                if times["many"] <= 1.3 * times["few"]:
-                    break
-            else:
-                slower.append((name, where, times))
-            ratio = times["many"] / times["few"]
-            with capsys.disabled():
-                print(f"\n{name:28} {where:7} {times['few']:6.1f} {times['many']:6.1f} ms  x {ratio:.2f}", end="")  # noqa: T201
-    assert slower == []
+    check_growth(scope, filters, pages, capsys)
