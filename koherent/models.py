@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from koherent.revert import Report
 
 
+#: PostgreSQL's transaction id as a number.
+TRANSACTION_ID = "((pg_current_xact_id())::text)::bigint"
+
+
 class TransactionPosition(models.Func):
     """The database default of ``position``: PostgreSQL's transaction id.
 
@@ -33,7 +37,7 @@ class TransactionPosition(models.Func):
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **kwargs: Any
     ) -> tuple[str, tuple[str | int, ...]]:
         """PostgreSQL 13 and newer."""
-        return "((pg_current_xact_id())::text)::bigint", ()
+        return TRANSACTION_ID, ()
 
 
 def forget_account(collector: Any, field: Any, sub_objs: Any, using: str) -> None:

@@ -15,10 +15,11 @@ from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.db.models.expressions import RawSQL
 
 from koherent import registry
+from koherent.beginnings import LONGEST
 from koherent.errors import BadInput
 from koherent.models import Assignation
 from koherent.registry import TrackedModel
-from koherent.statements import LONGEST, quote
+from koherent.statements import quote
 
 #: The columns of history rows that the row of a run has, too, under the same names.
 SHARED = ("history_date", "history_type", "app", "actor_id", "assignation_id")

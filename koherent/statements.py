@@ -1,14 +1,15 @@
 """The SQL of recording. Its text depends on the model and the kind of database only, so each is built once."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, Literal
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import NOT_PROVIDED
 
-from koherent.models import Assignation
+from koherent.beginnings import begin_along
+from koherent.models import TRANSACTION_ID
 from koherent.registry import M2MTracked, TrackedModel
 
 Keys = Literal["one", "range", "many", "dated"]
@@ -25,13 +26,6 @@ STAMP = (
     "origin",
     "field_set",
 )
-#: What the row of a run knows besides its ids, in the order of the parameters.
-RUN = ("assignation_id", "started_at", "history_date", "history_type", "app", "actor_id", "model")
-#: PostgreSQL: the transaction's id, as ``TransactionPosition`` has it.
-POSITION = "pg_current_xact_id()::text::bigint"
-RUN_DATES = ("started_at", "history_date")
-#: The most entries of a run: a page that begins within one passes over those before it.
-LONGEST = 1_000
 # PostgreSQL compares no values of these types, or, of the last one, takes different texts for the same.
 _COMPARED_AS_TEXT = ("json", "xml", "point", "polygon", "box", "line", "lseg", "path", "circle", "citext")
 _cache: dict[tuple[TrackedModel, str], "Statements"] = {}
@@ -182,7 +176,7 @@ class Statements:
             into, values = self.into_run, [*values, "TRUE"]
             if self.postgres:
                 # The column's default would be computed anew for each row.
-                values.append(f"(SELECT {POSITION})")
+                values.append(f"(SELECT {TRANSACTION_ID})")
         return f"{into} SELECT {', '.join(values)}"
 
     def insert_ahead(self, new: Mapping[Any, str], where: str, *, keep: bool, run: bool) -> str:
@@ -313,33 +307,6 @@ class Statements:
     def _alias(self, model_field: Any) -> str:
         return f"m{self.ancestry.index(model_field.model)}"
 
-    def with_beginning(self, text: str) -> str:
-        """PostgreSQL: an INSERT of entries along with the row of their assignation, whose parameters come last."""
-        return f"WITH entry AS ({text}), begun AS ({begin_along()}) SELECT history_id FROM entry"
-
-    def with_run(self, text: str) -> str:
-        """PostgreSQL: an INSERT of entries ``in_run`` along with the rows of their runs; parameters: its, ``RUN``.
-
-        Gives the first and the last id of each run: ids that others took meanwhile part it, and so does ``LONGEST``.
-        """
-        one = f"n = last - first + 1 AND n <= {LONGEST}"
-        whole = "SELECT MIN(history_id) AS first, MAX(history_id) AS last, COUNT(*) AS n FROM entry"
-        # Only where it takes more than one run its entries are numbered.
-        ids = (
-            f"SELECT history_id, ROW_NUMBER() OVER (ORDER BY history_id) AS place FROM entry "
-            f"WHERE (SELECT NOT ({one}) FROM whole)"
-        )
-        parts = (
-            f"SELECT first, last FROM whole WHERE {one} UNION ALL SELECT MIN(history_id), MAX(history_id) "
-            f"FROM ({ids}) ids GROUP BY history_id - place, (place - 1) / {LONGEST}"
-        )
-        marks = ["CAST(%s AS timestamptz)" if name in RUN_DATES else "CAST(%s AS varchar)" for name in RUN]
-        run = (
-            f"INSERT INTO {quote(Assignation._meta.db_table)} ({', '.join(RUN)}, position, first_id, last_id) "
-            f"SELECT {', '.join(marks)}, {POSITION}, first, last FROM ({parts}) parts ORDER BY first"
-        )
-        return f"WITH entry AS ({text}), whole AS ({whole}) {run} RETURNING first_id, last_id"
-
     def _tables(self) -> str:
         first, *parents = self.ancestry
         joins = [f"{quote(first._meta.db_table)} m0"]
@@ -432,29 +399,6 @@ def own_values(fields: Sequence[Any], connection: BaseDatabaseWrapper) -> list[A
 
 def _link_column(m2m: M2MTracked, attname: str) -> str:
     return next(str(f.column) for f in m2m.through._meta.concrete_fields if f.attname == attname)
-
-
-@cache
-def begin_assignation(*links: str) -> str:
-    """The row of an assignation; parameters: id, now, those of the columns ``links``. Nobody looks for another one."""
-    columns = ["assignation_id", "started_at", *links]
-    marks = ", ".join(["%s"] * len(columns))
-    return f"INSERT INTO {quote(Assignation._meta.db_table)} ({', '.join(columns)}) VALUES ({marks})"
-
-
-@lru_cache(maxsize=100)
-def begin_runs(count: int) -> str:
-    """SQLite: the rows of runs; parameters: ``RUN``, and of each its first and last id."""
-    columns, marks = ", ".join([*RUN, "first_id", "last_id"]), ", ".join(["%s"] * len(RUN))
-    ids = ", ".join(["(%s, %s)"] * count)
-    return f"INSERT INTO {quote(Assignation._meta.db_table)} ({columns}) SELECT {marks}, * FROM (VALUES {ids})"
-
-
-@cache
-def begin_along() -> str:
-    """PostgreSQL: the same without links, in a statement whose ``entry`` gives the entries that are written, if any."""
-    values = "SELECT CAST(%s AS varchar), CAST(%s AS timestamptz) FROM entry LIMIT 1"
-    return f"INSERT INTO {quote(Assignation._meta.db_table)} (assignation_id, started_at) {values}"
 
 
 @lru_cache(maxsize=1_000)

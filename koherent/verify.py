@@ -15,10 +15,11 @@ from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 from django.db.models import Case, OuterRef, Q, QuerySet, Subquery, When
 
 from koherent import diff
+from koherent.beginnings import LONGEST
 from koherent.models import Assignation, Origin, Pruned
 from koherent.registry import M2MTracked, TrackedModel
 from koherent.runs import SHARED, has_runs, runs_of
-from koherent.statements import LONGEST, quote
+from koherent.statements import quote
 
 CHUNK = 2_000
 MAX_CHUNK = 10_000

@@ -11,19 +11,11 @@ from django.utils import timezone
 from simple_history.models import HistoricalRecords, _default_get_user
 
 from koherent import commits
+from koherent.beginnings import LONGEST, begin_assignation, begin_runs, with_beginning, with_run
 from koherent.context import Actor, AuditContext, current_audit
 from koherent.registry import TrackedModel
 from koherent.runs import has_runs
-from koherent.statements import (
-    LONGEST,
-    STAMP,
-    Statements,
-    begin_assignation,
-    begin_runs,
-    for_sqlite3,
-    own_values,
-    statements,
-)
+from koherent.statements import STAMP, Statements, for_sqlite3, own_values, statements
 
 #: So many entries of one statement are a run; fewer are read faster on their own.
 RUN_AT_LEAST = 20
@@ -201,9 +193,9 @@ def _write(
     # The row of a run is one of its assignation, too.
     begins = _begins(connection, by.assignation_id) if run is None else by.assignation_id
     if run is not None and texts.postgres:
-        text, parameters = texts.with_run(text), [*parameters, *run]
+        text, parameters = with_run(text), [*parameters, *run]
     elif begins is not None and texts.postgres:
-        text, parameters = texts.with_beginning(text), [*parameters, *_beginning(connection, begins)]
+        text, parameters = with_beginning(text), [*parameters, *_beginning(connection, begins)]
     with connection.cursor() as cursor:
         cursor.execute(text, parameters)
         if texts.postgres:

@@ -14,7 +14,7 @@ from simple_history.utils import bulk_create_with_history
 
 import koherent
 from example_schema.models import Dataset, Project
-from koherent import statements, timeline, writer
+from koherent import beginnings, timeline, writer
 from koherent.models import Assignation
 from koherent.policy import Entries, Policy, Scope, Viewer, scope_for
 from koherent.registry import TrackedModel, for_model
@@ -76,12 +76,10 @@ def test_without_an_assignation_a_run_has_none_and_is_not_listed(viewer: Viewer)
 
 
 def test_a_run_is_never_longer_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statements, "LONGEST", 10)
+    monkeypatch.setattr(beginnings, "LONGEST", 10)
     monkeypatch.setattr(writer, "LONGEST", 10)
-    statements._cache.clear()
     with koherent.audit(assignation_id="a"):
         projects(MANY)
-    statements._cache.clear()
     assert [last - first + 1 for first, last in runs()] == [10, 10, 5]
     assert covered() == ids()
 

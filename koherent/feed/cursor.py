@@ -21,13 +21,13 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
 
+from koherent.beginnings import LONGEST
 from koherent.conf import settings
 from koherent.errors import BadCursor, CursorExpired
 from koherent.feed.sealing import seal, unseal
 from koherent.models import Assignation, Pruned
 from koherent.registry import TrackedModel, tracked_on
 from koherent.runs import has_runs
-from koherent.statements import LONGEST
 
 VERSION = 1
 MAX_CURSOR = 65_536

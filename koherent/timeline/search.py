@@ -11,10 +11,10 @@ from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.models import BigIntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.expressions import RawSQL
 
+from koherent.beginnings import LONGEST
 from koherent.models import Assignation
 from koherent.policy import Entries, Scope
 from koherent.registry import TrackedModel
-from koherent.statements import LONGEST
 
 #: The columns of browsing order within one model.
 KEY = ("history_date", "history_id")

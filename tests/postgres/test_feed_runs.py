@@ -16,10 +16,10 @@ from django.test.utils import CaptureQueriesContext
 
 from example_schema.models import Project, Tag
 from koherent import writer
+from koherent.beginnings import LONGEST
 from koherent.database_checks import check_positions
 from koherent.feed.cursor import Key, Position, Snapshot, current_position, parse, read_since
 from koherent.models import Assignation
-from koherent.statements import LONGEST
 from koherent.writer import RUN_AT_LEAST
 from tests.effort import plan
 from tests.postgres.threads import WAIT, closing, until_somebody_waits_for_a_lock

@@ -11,10 +11,10 @@ from django.test.utils import CaptureQueriesContext
 import koherent
 from example_schema.models import Dataset, Project
 from koherent import timeline
+from koherent.beginnings import LONGEST
 from koherent.models import Assignation
 from koherent.policy import Scope, Viewer, scope_for
 from koherent.registry import by_label
-from koherent.statements import LONGEST
 from koherent.timeline import Filters, Position
 from koherent.timeline.search import Search, find_each
 from tests.effort import effort
