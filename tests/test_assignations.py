@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 import koherent
 from example_schema.models import Dataset, Project, Tag
 from koherent import timeline
 from koherent.models import Assignation
-from koherent.policy import Policy, Scope, Viewer, scope_for
+from koherent.policy import Entries, Policy, Scope, Viewer, scope_for
 from koherent.registry import TrackedModel, tracked_models
 from koherent.timeline import AssignationParts, Window
 from tests.effort import effort
@@ -204,3 +205,23 @@ def test_a_page_knows_what_lies_before_it(scope: Scope) -> None:
     Project.history.filter(assignation_id="b").delete()
     assert not timeline.assignations(scope, after=newest.cursor).has_previous_page
     assert timeline.assignations(scope, after=oldest.cursor).items == []
+
+
+class NoTags(Policy):
+    """Hides all entries of one model, though the model is visible."""
+
+    def visible_entries(self, viewer: Viewer, tracked: TrackedModel, queryset: Entries) -> Entries:
+        return queryset.none() if tracked.model is Tag else queryset
+
+
+def test_a_policy_may_show_nothing_of_a_model(admin: User) -> None:
+    with koherent.audit(user=admin, app="desk", assignation_id="both"):
+        Tag.objects.create(name="red")
+        Project.objects.create(name="Moon")
+    with koherent.audit(assignation_id="hidden"):
+        Tag.objects.create(name="blue")
+    with override_settings(KOHERENT={"POLICY": "tests.test_assignations.NoTags"}):
+        scope = scope_for(Viewer(user=admin))
+        [info] = timeline.assignations(scope).items
+        assert (info.id, info.models, info.apps, info.entry_count) == ("both", ["example_schema.project"], ["desk"], 1)
+        assert timeline.assignation(scope, "hidden") is None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
-from django.db.models import BigIntegerField, F, Min, OuterRef, Subquery
+from django.db.models import BigIntegerField, F, Min, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
 from koherent.errors import BadCursor
@@ -162,8 +162,9 @@ def _add_people(scope: Scope, about: dict[str, dict[str, Any]], accounts: bool) 
 def _add_reverts(scope: Scope, about: dict[str, dict[str, Any]]) -> None:
     rows = Assignation.objects.using(DEFAULT_DB_ALIAS).order_by("pk")
     undone: dict[str, tuple[str | None, str | None]] = {}
-    for row in rows.filter(assignation_id__in=about):
-        undone.setdefault(str(row.assignation_id), (row.reverts, row.reverts_entry))
+    saying = rows.filter(Q(reverts__isnull=False) | Q(reverts_entry__isnull=False), assignation_id__in=about)
+    for id, reverts, entry in saying.values_list("assignation_id", "reverts", "reverts_entry"):
+        undone[str(id)] = (reverts, entry)
     undoing: dict[str, list[str]] = {id: [] for id in about}
     for id, reverts in rows.filter(reverts__in=about).values_list("assignation_id", "reverts"):
         if id is not None and reverts is not None and id not in undoing[reverts]:

@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import DateTimeField, Value
 from django.db.models.expressions import RawSQL
@@ -32,7 +33,8 @@ def spans(scope: Scope, ids: Sequence[str]) -> dict[str, dict[TrackedModel, Span
         search = _of_assignation(scope, tracked, "koherent_parent.pk")
         for newest_first in (False, True):
             each = list(parts_of(search, limit=1, newest_first=newest_first))
-            columns.append(f"({first_of([sql for sql, _ in each], ('history_date',), 1, newest_first)})")
+            first = first_of([sql for sql, _ in each], ("history_date",), 1, newest_first) if each else "SELECT NULL"
+            columns.append(f"({first})")
             params += [value for _, some in each for value in some]
     source, keys = parents_of(ids, connections[DEFAULT_DB_ALIAS])
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
@@ -65,8 +67,11 @@ def participants(scope: Scope, ids: Sequence[str]) -> dict[str, tuple[dict[str, 
     if not ids:
         return found
     for tracked in scope.models:
-        statement, params = _hops(scope, tracked, ids)
-        of_runs, some = _in_runs(scope, tracked, ids)
+        try:
+            (statement, params), (of_runs, some) = _hops(scope, tracked, ids), _of_runs(scope, tracked, ids)
+        except EmptyResultSet:
+            # The policy hides all of the model's entries.
+            continue
         with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
             cursor.execute(f"{statement} UNION ALL {of_runs}", [*params, *some])
             for place, actor, name, app in cursor.fetchall():
@@ -129,7 +134,7 @@ def _hops(scope: Scope, tracked: TrackedModel, ids: Sequence[str]) -> tuple[str,
     )
 
 
-def _in_runs(scope: Scope, tracked: TrackedModel, ids: Sequence[str]) -> tuple[str, list[Any]]:
+def _of_runs(scope: Scope, tracked: TrackedModel, ids: Sequence[str]) -> tuple[str, list[Any]]:
     """A statement that gives (place, user, name, app) of runs with a visible entry."""
     first, last = (RawSQL(f"koherent_part.{column}", ()) for column in ("first_id", "last_id"))
     rows = scope.entries(tracked).filter(in_run=True, history_id__gte=first, history_id__lte=last)
