@@ -89,6 +89,8 @@ def assignations(
     place = None if after is None else _decode(after)
     rows = Assignation.objects.using(DEFAULT_DB_ALIAS).filter(assignation_id__isnull=False)
     seen = [subquery for tracked in scope.models for subquery in _seen(scope, tracked)]
+    if not seen:
+        return AssignationPage(items=[], has_next_page=False, has_previous_page=False)
     # Two transactions may begin the same assignation at once: the older row counts.
     same = rows.filter(assignation_id=OuterRef("assignation_id")).order_by().values("assignation_id")
     listed = rows.alias(seen=Coalesce(*seen), oldest=Subquery(same.values(oldest=Min("id")))).filter(
@@ -111,6 +113,9 @@ def _seen(scope: Scope, tracked: TrackedModel) -> list[Subquery]:
     Scalar ones, because PostgreSQL may make a hash of all that an EXISTS could ask for: of the whole history.
     """
     rows, own = scope.entries(tracked), OuterRef("assignation_id")
+    if rows.query.is_empty():
+        # A policy that shows none of them: to Django, nothing would come of the whole statement.
+        return []
     within = {"history_id__gte": OuterRef("first_id"), "history_id__lte": OuterRef("last_id")}
     entry = Subquery(rows.filter(in_run=True, **within).values("history_id")[:1])
     runs = runs_of(tracked, DEFAULT_DB_ALIAS).filter(assignation_id=own).alias(entry=entry).filter(entry__isnull=False)
