@@ -197,7 +197,7 @@ $(BENCH4_VENV)/.ready: requirements/bench-koherent4.txt
 	@touch $@
 
 bench: $(BENCH_READY) ## writes, beside the other packages, on SQLite and a running PostgreSQL (BENCH_ARGS=--help)
-	$(BENCH_RUN) writes $(BENCH_ARGS)
+	$(BENCH_RUN) writes --processes 3 $(BENCH_ARGS)
 
 bench-read: $(BENCH_READY) ## pages of history, beside the other packages, at a million entries
 	$(BENCH_RUN) read $(BENCH_ARGS)

@@ -24,6 +24,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--databases", type=_names([driver.SQLITE, driver.POSTGRESQL]), default="sqlite,postgresql")
     parser.add_argument("--only", type=_names(list(CASES)), help="cases, by comma")
     parser.add_argument("--rounds", type=int, default=15, help="turns of each package in each case (15)")
+    parser.add_argument("--processes", type=int, default=1, help="fresh processes of each package, in turn (1)")
     parser.add_argument("--size", type=int, help="at most so many rows a case; figures are promised at the full size")
     parser.add_argument("--output", type=Path, help="write the report here instead of printing it")
     parser.add_argument("--sql", action="store_true", help="print koherent's statements of each case too")
@@ -34,7 +35,8 @@ def main(arguments: list[str]) -> None:
         sizes = {name: min(size, options.size) for name, size in sizes.items()}
     packages = options.packages or [name for kind in options.kinds for name in ENTRANTS[kind]]
     packages = list(dict.fromkeys(packages))
-    results = [driver.run(packages, database, sizes, options.rounds) for database in options.databases]
+    many = {"rounds": options.rounds, "processes": options.processes}
+    results = [driver.run(packages, database, sizes, **many) for database in options.databases]
     text = report.markdown(options.kinds, results, "python -m benchmarks " + " ".join(arguments))
     if options.sql:
         text += report.statements(results, "koherent")

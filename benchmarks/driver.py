@@ -140,25 +140,35 @@ def workers(packages: Sequence[str], database: str) -> Iterator[dict[str, Worker
                 worker.close()
 
 
-def run(packages: Sequence[str], database: str, sizes: dict[str, int], rounds: int) -> Results:
-    """Run the cases that ``sizes`` names, ``rounds`` turns each; within a turn every package runs once.
+def run(packages: Sequence[str], database: str, sizes: dict[str, int], rounds: int, processes: int = 1) -> Results:
+    """Run the cases that ``sizes`` names, ``rounds`` turns each, in as many fresh workers one after another.
+
+    Processes of the same code differ by some hundredths, as their memory happens to lie.
+    """
+    results = Results(database, sizes)
+    for _ in range(processes):
+        _run_once(results, packages, rounds)
+    return results
+
+
+def _run_once(results: Results, packages: Sequence[str], rounds: int) -> None:
+    """Add one set of workers' outcomes. Within a turn every package runs once.
 
     The order of the packages is turned by one each time, so that none always follows the same neighbour.
     """
-    results = Results(database, sizes)
-    with workers(packages, database) as made:
+    with workers(packages, results.database) as made:
         for worker in made.values():
             worker.send("create")
         for package, worker in made.items():
             results.versions[package] = worker.answer()
-        for case, size in sizes.items():
-            note(f"{database}: {case} ")
+        for case, size in results.sizes.items():
+            note(f"{results.database}: {case} ")
             only = CASES[case].only
             taking_part = {package: worker for package, worker in made.items() if package in (only or ORDINARY)}
-            outcomes = results.outcomes[case] = {}
+            outcomes = results.outcomes.setdefault(case, {})
             for package, worker in taking_part.items():
                 worker.do("seed", case=case, size=SCALES.get(package, size))
-                outcomes[package] = Outcome(**worker.do("count", case=case))
+                outcomes.setdefault(package, Outcome(**worker.do("count", case=case)))
             names = list(taking_part)
             for turn in range(min(rounds, CASES[case].most_rounds)):
                 note(".")
@@ -168,7 +178,6 @@ def run(packages: Sequence[str], database: str, sizes: dict[str, int], rounds: i
                         outcomes[package].seconds.append(seconds)
                         outcomes[package].cpu.append(cpu)
             note("\n")
-    return results
 
 
 def note(text: str) -> None:

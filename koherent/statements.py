@@ -182,8 +182,8 @@ class Statements:
     def insert_ahead(self, new: Mapping[Any, str], where: str, *, keep: bool, run: bool) -> str:
         """SQLite: the entries of an UPDATE that comes next: ``new`` is the SQL of its values, ``where`` its condition.
 
-        Writes none where the table has triggers, which might change what the UPDATE leaves. Parameters: date, action,
-        stamp, the UPDATE's, the table's name.
+        Without ``new`` those of what it left as it was, behind it. Writes none where the table has triggers, which
+        might change what the UPDATE leaves. Parameters: date, action, stamp, the UPDATE's, the table's name.
         """
         names = {field: f"m0.koherent_{place}" for place, field in enumerate(new)}
         values = ", ".join([f"{self.table}.*", *(f"{sql} AS koherent_{n}" for n, sql in enumerate(new.values()))])
@@ -191,11 +191,12 @@ class Statements:
         schema = " UNION ALL ".join(f"SELECT type, tbl_name FROM sqlite{kind}_master" for kind in ("", "_temp"))
         triggers = f"SELECT 1 FROM ({schema}) WHERE type = 'trigger' AND tbl_name = %s COLLATE NOCASE"
         condition = f"NOT EXISTS ({triggers})"
-        if not keep:
+        if not new:
+            condition = f"{self._moved()} AND {condition}"
+        elif not keep:
             changed = [f for f in self.tracked.fields if f in new]
             same = self._same(lambda f: f"m0.{quote(f.column)}", lambda f: names[f], changed)
-            # What does not move now may have moved before, unrecorded.
-            condition = f"(NOT ({same}) OR {self._moved()}) AND {condition}"
+            condition = f"NOT ({same}) AND {condition}"
         into = self._into_with([self._values(names), *self.marks], run)
         return f"{into} FROM ({source}) m0 WHERE {condition}"
 

@@ -1,6 +1,6 @@
 """``update()`` of a tracked model's own table: entries for the rows that it changes, behind it or, on SQLite, ahead."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
@@ -38,6 +38,7 @@ class Foreseen(NamedTuple):
     params: tuple[Any, ...]
     new: dict[Any, str]
     where: str
+    where_params: tuple[Any, ...]
 
 
 class _Update(recorder.Returned):
@@ -53,21 +54,25 @@ class _Update(recorder.Returned):
         self.found = 0
 
     def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
-        known = len(self.keys)
-        if self.foreseen is not None and (sql, tuple(params or ())) == self.foreseen[:2] and self._writes_ahead():
+        known, foreseen = len(self.keys), self.foreseen
+        if foreseen is not None and (sql, tuple(params or ())) != foreseen[:2]:
+            foreseen = None
+        if foreseen is not None and (written := self._write(foreseen.new, foreseen.where, foreseen.params)):
             result = execute(sql, params, many, context)
-            self.found += context["cursor"].rowcount
+            found = context["cursor"].rowcount
+            if found > written:
+                # What does not move now may have moved before, unrecorded, and the UPDATE's condition still finds it.
+                self._write({}, foreseen.where, foreseen.where_params)
+            self.found += found
         else:
             result = super().__call__(execute, sql, params, many, context)
             self.found += len(self.keys) - known
         return result
 
-    def _writes_ahead(self) -> bool:
-        foreseen, texts = self.foreseen, statements(self.tracked, self.connection)
-        assert foreseen is not None
+    def _write(self, new: Mapping[Any, str], where: str, params: Sequence[Any]) -> int:
         run, keep = has_runs(self.connection), self.tracked.record_unchanged
-        text = texts.insert_ahead(foreseen.new, foreseen.where, keep=keep, run=run)
-        return writer.write_ahead(self.tracked, self.connection, text, foreseen.params)
+        text = statements(self.tracked, self.connection).insert_ahead(new, where, keep=keep, run=run)
+        return len(writer.write_ahead(self.tracked, self.connection, text, params))
 
 
 def _foreseen(
@@ -110,7 +115,9 @@ def _foreseen(
     # Date, action, the stamp and the name of the table come along.
     if limit is not None and len(params) + len(where_params) > limit - 50:
         return None
-    return Foreseen(f"UPDATE {quote(table)} SET {sets}{behind}", (*params, *where_params), new, where)
+    return Foreseen(
+        f"UPDATE {quote(table)} SET {sets}{behind}", (*params, *where_params), new, where, tuple(where_params)
+    )
 
 
 def _is_settled_value(field: Any, value: Any, connection: BaseDatabaseWrapper) -> bool:

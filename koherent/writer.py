@@ -149,13 +149,15 @@ def write_new(
     return _write(tracked, connection, text, [date, "+", *by.parameters, *keys, *above], by, run)
 
 
-def write_ahead(tracked: TrackedModel, connection: BaseDatabaseWrapper, text: str, parameters: Sequence[Any]) -> bool:
-    """SQLite: the entries of an UPDATE, whose parameters these are, before it runs; returns whether it has any."""
+def write_ahead(
+    tracked: TrackedModel, connection: BaseDatabaseWrapper, text: str, parameters: Sequence[Any]
+) -> list[int]:
+    """SQLite: entries by an ``insert_ahead()``, of whose UPDATE these are the parameters; returns their history ids."""
     texts, by = statements(tracked, connection), stamp(tracked, connection, "~")
     date = texts.date_field.get_db_prep_save(timezone.now(), connection)
     table = tracked.model._meta.db_table.strip('"')
     run = _run(tracked, connection, date, "~", by)
-    return bool(_write(tracked, connection, text, [date, "~", *by.parameters, *parameters, table], by, run))
+    return _write(tracked, connection, text, [date, "~", *by.parameters, *parameters, table], by, run)
 
 
 def _run(tracked: TrackedModel, connection: BaseDatabaseWrapper, date: Any, action: str, by: Stamp) -> list[Any] | None:
