@@ -4,11 +4,12 @@ Whatever asks for entries by what a run shares (``SHARED``) has to look in two p
 alone, which have indexes of their own, and, by key, among those of the runs. Whoever asks by object or key has not.
 """
 
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
+from django.core.signals import setting_changed
 from django.db import DEFAULT_DB_ALIAS, connections, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import OuterRef, Q, QuerySet, Subquery
@@ -32,7 +33,20 @@ _GAP = 1_000
 
 def has_runs(connection: BaseDatabaseWrapper) -> bool:
     """Whether the rows of runs are in this database."""
-    return router.allow_migrate_model(connection.alias, Assignation)
+    return _has_runs(connection.alias)
+
+
+@cache
+def _has_runs(using: str) -> bool:
+    return router.allow_migrate_model(using, Assignation)
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting == "DATABASE_ROUTERS":
+        _has_runs.cache_clear()
+
+
+setting_changed.connect(_forget)
 
 
 def runs_of(tracked: TrackedModel, using: str) -> "QuerySet[Assignation]":
