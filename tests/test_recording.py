@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.db import DatabaseError, connection, models, transaction
 from django.db.models import F
@@ -307,6 +308,17 @@ def test_pause_is_logged_and_leaves_no_row(caplog: pytest.LogCaptureFixture) -> 
         Project.objects.create(name="Cells")
     assert rows(Project) == []
     assert "koherent.pause()" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["overridden", "set"])
+def test_nothing_is_recorded_while_simple_history_is_switched_off(how: str, settings: Any) -> None:
+    switches: Any = settings if how == "overridden" else django_settings
+    switches.SIMPLE_HISTORY_ENABLED = False
+    Tag.objects.create(name="unrecorded")
+    del switches.SIMPLE_HISTORY_ENABLED
+    assert not Tag.history.exists()
+    Tag.objects.create(name="recorded")
+    assert Tag.history.get().name == "recorded"
 
 
 @pytest.mark.django_db(transaction=True)
