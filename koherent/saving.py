@@ -107,7 +107,7 @@ def _is_simple(tracked: TrackedModel, connection: BaseDatabaseWrapper) -> bool:
     """Whether a change is one of one table's row, to be recorded at once."""
     if tracked.m2m or recorder.going.get() or unit_of(connection) is not None:
         return False
-    # What Django knows of a connection that it has not made yet is nothing.
+    # ``autocommit`` is false until there is a connection, which ``get_autocommit()`` makes.
     known = connection.in_atomic_block or connection.autocommit or connection.get_autocommit()
     return known and len(statements(tracked, connection).ancestry) == 1
 

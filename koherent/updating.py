@@ -32,7 +32,7 @@ def update_and_record(
 
 
 class Foreseen(NamedTuple):
-    """An UPDATE before it runs: its whole text and parameters, the SQL of each field's new value, and its condition."""
+    """An UPDATE before it runs: text and parameters of the whole, the SQL of each new value, those of its condition."""
 
     sql: str
     params: tuple[Any, ...]
