@@ -168,6 +168,7 @@ def _run_once(results: Results, packages: Sequence[str], rounds: int) -> None:
             outcomes = results.outcomes.setdefault(case, {})
             for package, worker in taking_part.items():
                 worker.do("seed", case=case, size=SCALES.get(package, size))
+                # In each process, though one tells enough: their histories are to be of the same length.
                 outcomes.setdefault(package, Outcome(**worker.do("count", case=case)))
             names = list(taking_part)
             for turn in range(min(rounds, CASES[case].most_rounds)):

@@ -38,6 +38,7 @@ def has_runs(connection: BaseDatabaseWrapper) -> bool:
 
 @cache
 def _has_runs(using: str) -> bool:
+    # Each save that begins an assignation asks, and Django goes through the routers anew each time.
     return router.allow_migrate_model(using, Assignation)
 
 

@@ -19,7 +19,7 @@ from koherent.models import Assignation
 from koherent.policy import Entries, Policy, Scope, Viewer, scope_for
 from koherent.registry import TrackedModel, for_model
 from koherent.revert import RevertStatus
-from koherent.runs import SHARED, having
+from koherent.runs import SHARED, has_runs, having
 from koherent.timeline import Filters
 from koherent.verify import verify
 
@@ -266,3 +266,15 @@ def test_what_django_simple_history_is_told_of_many_is_found(admin: User) -> Non
     assert list(verify(tracked())) == []
     admin.delete()
     assert set(Project.history.values_list("history_user", flat=True)) == {None}
+
+
+def test_routers_are_asked_again_where_runs_are_once_they_change(settings: Any) -> None:
+    class Nowhere:
+        def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
+            return app_label != "koherent"
+
+    assert has_runs(connection)
+    settings.DATABASE_ROUTERS = [Nowhere()]
+    assert not has_runs(connection)
+    projects(MANY)
+    assert ids(in_run=True) == []
